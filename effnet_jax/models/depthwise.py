@@ -1,0 +1,182 @@
+"""Depthwise convolution, in the formulation that suits the platform.
+
+XLA runs a convolution with one channel a group well on TPU and as a naive loop
+on CPU, where the same sum written as shifted products becomes one vectorised
+loop. `auto` decides by the platform that the program is lowered for, so that a
+CPU host compiling for a TPU pod gets the TPU's form.
+"""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from effnet_jax import errors
+
+FORMULATIONS = ('auto', 'grouped', 'shifted')
+
+# Bytes of the maps that one pass of the kernel gradient reads: the second
+# level cache of a core.
+_PASS_BYTES = 1 << 20
+
+
+def depthwise_conv(
+  x: jax.Array,
+  kernel: jax.Array,
+  stride: int = 1,
+  formulation: str = 'auto',
+) -> jax.Array:
+  """Convolves every channel with its own kernel, padding 'SAME'.
+
+  Args:
+    x: images [n, h, w, c].
+    kernel: [k, k, 1, c], as Flax keeps it.
+    stride: 1 or 2, in both directions.
+    formulation: `grouped` (XLA's convolution), `shifted` (a sum of k*k shifted
+      products, with gradients of its own) or `auto`: shifted on CPU, grouped on
+      every other platform. All give the same numbers up to the order of sums.
+
+  Returns:
+    [n, ceil(h / stride), ceil(w / stride), c] in the dtype of `x`.
+  """
+  if formulation == 'grouped':
+    return _grouped(x, kernel, stride)
+  if formulation == 'shifted':
+    return _shifted(x, kernel, stride)
+  if formulation == 'auto':
+    return lax.platform_dependent(
+      x,
+      kernel,
+      cpu=functools.partial(_shifted, stride=stride),
+      default=functools.partial(_grouped, stride=stride),
+    )
+  near = errors.near_names(formulation, FORMULATIONS)
+  raise errors.UserError(
+    f'unknown depthwise formulation {formulation!r}: {near}'
+  )
+
+
+def _grouped(x, kernel, stride):
+  return lax.conv_general_dilated(
+    x,
+    kernel,
+    (stride, stride),
+    'SAME',
+    dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+    feature_group_count=x.shape[-1],
+  )
+
+
+def _same_padding(size, kernel, stride):
+  """Pixels before and after; asymmetric where the total is odd."""
+  total = max((math.ceil(size / stride) - 1) * stride + kernel - size, 0)
+  return total // 2, total - total // 2
+
+
+def _shifted(x, kernel, stride):
+  """Leaves out the taps that see nothing but padding, then sums the others."""
+  slices, paddings = [], []
+  for size, k in zip(x.shape[1:3], kernel.shape[:2], strict=True):
+    before, _ = _same_padding(size, k, stride)
+    last = (math.ceil(size / stride) - 1) * stride  # where the last window is
+    used = slice(max(0, before - last), min(k, size + before))
+    slices.append(used)
+    before -= used.start
+    after = last + (used.stop - used.start) - size - before
+    paddings.append((before, after))
+  return _sum_shifted(x, kernel[tuple(slices)], stride, tuple(paddings))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _sum_shifted(x, kernel, stride, paddings):
+  return _sum_of_taps(_pad(x, paddings), kernel, stride)
+
+
+def _pad(x, paddings, interior=0):
+  """Pads (or crops, where negative) the two middle axes with zeros."""
+  zero = jnp.zeros((), x.dtype)
+  return lax.pad(
+    x, zero, [(0, 0, 0), *((*p, interior) for p in paddings), (0, 0, 0)]
+  )
+
+
+def _taps(x, kernel_shape, stride):
+  """Yields what the kernel's taps see of the padded map, row by row."""
+  n, height, width, c = x.shape
+  rows, columns = kernel_shape
+  for i in range(rows):
+    for j in range(columns):
+      stop = (n, height - rows + i + 1, width - columns + j + 1, c)
+      yield lax.slice(x, (0, i, j, 0), stop, (1, stride, stride, 1))
+
+
+def _sum_of_taps(padded, kernel, stride):
+  # float32 sums whatever the dtype, as a convolution unit keeps them.
+  weights = kernel.astype(jnp.float32).reshape(-1, kernel.shape[-1])
+  taps = _taps(padded, kernel.shape[:2], stride)
+  terms = [
+    tap.astype(jnp.float32) * weight
+    for tap, weight in zip(taps, weights, strict=True)
+  ]
+  return functools.reduce(jnp.add, terms).astype(padded.dtype)
+
+
+def _forward(x, kernel, stride, paddings):
+  return _sum_shifted(x, kernel, stride, paddings), (x, kernel)
+
+
+def _backward(stride, paddings, saved, grad):
+  x, kernel = saved
+  return (
+    _input_gradient(x.shape, kernel, stride, paddings, grad),
+    _kernel_gradient(x, kernel, stride, paddings, grad),
+  )
+
+
+_sum_shifted.defvjp(_forward, _backward)
+
+
+def _input_gradient(shape, kernel, stride, paddings, grad):
+  """A stride-1 convolution of the dilated gradient with the flipped kernel."""
+  flipped = []
+  for size, out, k, (before, _) in zip(
+    shape[1:3], grad.shape[1:3], kernel.shape[:2], paddings, strict=True
+  ):
+    low = k - 1 - before
+    dilated = (out - 1) * stride + 1
+    flipped.append((low, size + k - 1 - dilated - low))
+  padded = _pad(grad, flipped, interior=stride - 1)
+  return _sum_of_taps(padded, kernel[::-1, ::-1], 1)
+
+
+def _kernel_gradient(x, kernel, stride, paddings, grad):
+  """Sums tap x gradient over images and map, in one pass over both.
+
+  A sum for each tap would read both tensors once a tap. One variadic reduction
+  over a few images at a time makes all products of a pixel while it is in the
+  cache; the maps that remain are small.
+  """
+  n, *map_shape = grad.shape
+  padded = _pad(x, paddings)
+  images = max(1, _PASS_BYTES // (math.prod(map_shape) * 4))
+  group = max(g for g in range(1, n + 1) if n % g == 0 and g <= images)
+
+  def add(left, right):
+    return [a + b for a, b in zip(left, right, strict=True)]
+
+  def one_pass(total, start):
+    xs = lax.dynamic_slice_in_dim(padded, start, group)
+    gs = lax.dynamic_slice_in_dim(grad, start, group).astype(jnp.float32)
+    products = [
+      tap.astype(jnp.float32) * gs
+      for tap in _taps(xs, kernel.shape[:2], stride)
+    ]
+    zeros = [jnp.zeros((), jnp.float32)] * len(products)
+    maps = lax.reduce(products, zeros, add, (0,))
+    return total + jnp.stack([m.sum((0, 1)) for m in maps]), None
+
+  total = jnp.zeros((math.prod(kernel.shape[:2]), kernel.shape[-1]))
+  total, _ = lax.scan(one_pass, total, jnp.arange(0, n, group))
+  return total.reshape(kernel.shape).astype(kernel.dtype)

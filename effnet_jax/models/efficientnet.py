@@ -1,0 +1,192 @@
+"""The network: stem, blocks, head, built from a `ModelSpec`."""
+
+import functools
+import zlib
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from effnet_jax import errors
+from effnet_jax.models import blocks, variants
+from effnet_jax.models.depthwise import FORMULATIONS
+from effnet_jax.models.spec import ModelSpec
+
+ACTIVATIONS = {'silu': nn.silu, 'relu': nn.relu, 'relu6': nn.relu6}
+DTYPES = ('float32', 'bfloat16')
+
+
+class EfficientNet(nn.Module):
+  """Every member of the family.
+
+  Attributes:
+    spec: the network as data.
+    dtype: of convolutions and activations, `float32` or `bfloat16`. Parameters,
+      batch norm statistics, global pooling and logits are float32 either way.
+    depthwise: formulation of the depthwise convolution, see `depthwise`.
+    bn_axis_name: mapped axis over which training statistics are averaged; None
+      keeps them local.
+    bn_groups: groups of indices on that axis which average among themselves.
+  """
+
+  spec: ModelSpec
+  dtype: str = 'float32'
+  depthwise: str = 'auto'
+  bn_axis_name: str | None = None
+  bn_groups: tuple[tuple[int, ...], ...] | None = None
+
+  @nn.compact
+  def __call__(
+    self, images: jax.Array, train: bool = False
+  ) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """Computes logits and everything on the way.
+
+    Args:
+      images: [n, h, w, 3], normalised by the variant's mean and std.
+      train: uses the batch's own statistics (and updates the moving ones, in
+        the mutable collection `batch_stats`), dropout and stochastic depth
+        (which take the `dropout` random stream).
+
+    Returns:
+      logits: [n, num_classes], float32.
+      endpoints: `stem`; `block_0`, ... (each block's output); `reduction_1` to
+        `reduction_5` (the last map before each next stride of 2, and the last
+        of all); `head`; `pooled_features` [n, head width], float32.
+
+    Raises:
+      UserError: images of another shape.
+    """
+    if images.ndim != 4 or images.shape[-1] != 3:
+      raise errors.UserError(
+        f'images must be [n, height, width, 3], not {list(images.shape)}'
+      )
+    spec, dtype = self.spec, jnp.dtype(self.dtype)
+    activation = ACTIVATIONS[spec.activation]
+    norm = functools.partial(
+      nn.BatchNorm,
+      use_running_average=not train,
+      momentum=spec.bn_momentum,
+      epsilon=spec.bn_epsilon,
+      dtype=dtype,
+      axis_name=self.bn_axis_name if train else None,
+      axis_index_groups=self.bn_groups,
+    )
+
+    endpoints = {}
+    x = blocks.Conv(
+      spec.stem_width, 3, spec.stem_stride, dtype=dtype, name='stem_conv'
+    )(images)
+    x = endpoints['stem'] = activation(norm(name='stem_bn')(x))
+    for block in spec.blocks():
+      x = blocks.Block(
+        block,
+        norm,
+        activation,
+        self.depthwise,
+        dtype,
+        name=f'blocks_{block.index}',
+      )(x, train)
+      endpoints[f'block_{block.index}'] = x
+      if block.reduction:
+        endpoints[f'reduction_{block.reduction}'] = x
+    x = blocks.Conv(spec.head_width, dtype=dtype, name='head_conv')(x)
+    x = endpoints['head'] = activation(norm(name='head_bn')(x))
+    x = jnp.mean(x, axis=(1, 2), dtype=jnp.float32)
+    endpoints['pooled_features'] = x
+    x = nn.Dropout(spec.dropout_rate, deterministic=not train)(x)
+    logits = nn.Dense(
+      spec.num_classes,
+      kernel_init=blocks.classifier_init,
+      name='classifier',
+    )(x)
+    return logits, endpoints
+
+
+def build(
+  spec: ModelSpec,
+  dtype: str = 'float32',
+  depthwise: str = 'auto',
+  **attributes: Any,
+) -> EfficientNet:
+  """Returns the network of a specification, its arguments checked."""
+  for what, value, known in (
+    ('dtype', dtype, DTYPES),
+    ('depthwise formulation', depthwise, FORMULATIONS),
+    ('activation', spec.activation, tuple(ACTIVATIONS)),
+  ):
+    if value not in known:
+      near = errors.near_names(value, known)
+      raise errors.UserError(f'unknown {what} {value!r}: {near}')
+  return EfficientNet(spec, dtype, depthwise, **attributes)
+
+
+def init(model: EfficientNet, seed: int = 0) -> dict[str, Any]:
+  """Returns fresh variables: `params` and `batch_stats`, all float32.
+
+  The distributions are those of `model.init`, drawn by numpy: XLA takes 20
+  seconds to compile B0's sixty random kernels. A leaf's values depend on the
+  seed, its path and its shape only, so that two networks start alike wherever
+  they are alike.
+  """
+  images = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
+  shapes = jax.eval_shape(model.init, jax.random.key(0), images)
+
+  def draw(path, leaf):
+    module, name = path[-2].key, path[-1].key
+    if name in ('scale', 'var'):
+      return np.ones(leaf.shape, np.float32)
+    if name in ('bias', 'mean'):
+      return np.zeros(leaf.shape, np.float32)
+    path_hash = zlib.crc32(jax.tree_util.keystr(path).encode())
+    rng = np.random.default_rng([seed, path_hash])
+    if module == 'classifier':
+      bound = blocks.classifier_bound(leaf.shape)
+      return rng.uniform(-bound, bound, leaf.shape).astype(np.float32)
+    std = (
+      blocks.depthwise_std if module == 'depthwise_conv' else blocks.conv_std
+    )(leaf.shape)
+    return rng.standard_normal(leaf.shape, np.float32) * np.float32(std)
+
+  return jax.tree.map(
+    jnp.asarray, jax.tree_util.tree_map_with_path(draw, shapes)
+  )
+
+
+def create_model(
+  name: str,
+  num_classes: int = 1000,
+  dtype: str = 'float32',
+  seed: int = 0,
+  depthwise: str = 'auto',
+  **overrides: Any,
+) -> tuple[EfficientNet, dict[str, Any]]:
+  """Returns a network with fresh weights.
+
+  Args:
+    name: a variant, see `list_models()`.
+    num_classes: size of the classifier.
+    dtype: of convolutions and activations, `float32` or `bfloat16`.
+    seed: of the initial weights.
+    depthwise: `auto`, `grouped` or `shifted`, see `models.depthwise`.
+    **overrides: fields of `ModelSpec`, such as `resolution` or `stem_stride`.
+
+  Returns:
+    model: `model.apply(variables, images)` takes normalised images
+      [n, h, w, 3] and gives `(logits, endpoints)`.
+    variables: `params` and `batch_stats`.
+
+  Raises:
+    UserError: an unknown variant, field or value, with near names.
+
+  Example:
+    >>> model, variables = create_model('micro', num_classes=10)
+    >>> images = jnp.zeros((2, 16, 16, 3))
+    >>> logits, endpoints = model.apply(variables, images, train=False)
+    >>> logits.shape
+    (2, 10)
+  """
+  spec = variants.get_spec(name, num_classes=num_classes, **overrides)
+  model = build(spec, dtype, depthwise)
+  return model, init(model, seed)

@@ -1,0 +1,211 @@
+"""What a network is, as data: stages, the model they make, its blocks.
+
+A `ModelSpec` says everything about a variant; `ModelSpec.blocks()` works it out
+into one `BlockSpec` a layer, the only thing that the network, the counter and
+the drawings read. Standard library only.
+"""
+
+import dataclasses
+import re
+
+from effnet_jax import errors
+from effnet_jax.models import scaling
+
+OPERATORS = ('mbconv', 'fused_mbconv')
+
+
+@dataclasses.dataclass(frozen=True)
+class StageSpec:
+  """Layers of one kind at one resolution, before scaling (paper, Table 1).
+
+  The first layer has the stride and changes the width; the others repeat it at
+  stride 1. A stage's input width is the output width of the one before.
+  """
+
+  repeats: int
+  kernel_size: int
+  stride: int
+  expand_ratio: int
+  filters: int  # output channels
+  operator: str = 'mbconv'
+  squeeze_excite: bool = True
+
+  def __str__(self) -> str:
+    tokens = [
+      f'r{self.repeats}',
+      f'k{self.kernel_size}',
+      f's{self.stride}',
+      f'e{self.expand_ratio}',
+      f'o{self.filters}',
+    ]
+    tokens += ['fused'] if self.operator == 'fused_mbconv' else []
+    tokens += ['se'] if self.squeeze_excite else []
+    return '_'.join(tokens)
+
+
+_STAGE = re.compile(r'r(\d+)_k(\d+)_s(\d+)_e(\d+)_o(\d+)(_fused)?(_se)?')
+
+
+def parse_stages(text: str) -> tuple[StageSpec, ...]:
+  """Reads stages from their strings, separated by spaces.
+
+  The inverse of `' '.join(map(str, stages))`, for configs and command lines.
+
+  >>> parse_stages('r2_k5_s2_e6_o40_se')[0].kernel_size
+  5
+  """
+  stages = []
+  for token in text.split():
+    match = _STAGE.fullmatch(token)
+    if not match:
+      raise errors.UserError(
+        f'{token!r} is no stage: write r<repeats>_k<kernel>_s<stride>_e<expand '
+        'ratio>_o<filters>[_fused][_se], as in r2_k5_s2_e6_o40_se'
+      )
+    *numbers, fused, se = match.groups()
+    stages.append(
+      StageSpec(
+        *map(int, numbers),
+        operator='fused_mbconv' if fused else 'mbconv',
+        squeeze_excite=bool(se),
+      )
+    )
+  return tuple(stages)
+
+
+@dataclasses.dataclass(frozen=True)
+class BlockSpec:
+  """One layer after scaling: all widths are final."""
+
+  index: int  # over the whole network, from 0
+  stage: int  # from 0
+  operator: str
+  kernel_size: int
+  stride: int
+  in_filters: int
+  expanded_filters: int
+  se_filters: int  # 0: no squeeze and excitation
+  filters: int
+  survival_probability: float
+  # The level whose last block this is (1 to 5 in the family, stride 2^level
+  # with the stem's own stride of 2), None for the others.
+  reduction: int | None
+
+  @property
+  def expands(self) -> bool:
+    return self.expanded_filters != self.in_filters
+
+  @property
+  def residual(self) -> bool:
+    return self.stride == 1 and self.in_filters == self.filters
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelSpec:
+  """A network of the family, complete. Published values are in `variants`."""
+
+  name: str
+  stages: tuple[StageSpec, ...]
+  width: float = 1.0
+  depth: float = 1.0
+  resolution: int = 224  # pixels a side, native
+  dropout_rate: float = 0.2  # before the classifier
+  survival_probability: float = 0.8  # what the last block would have
+  se_ratio: float = 0.25  # of the block's input; 0 leaves them all out
+  activation: str = 'silu'
+  stem_filters: int = 32
+  stem_stride: int = 2  # 1 for small images
+  head_filters: int = 1280
+  depth_divisor: int = 8
+  min_filters: int | None = None
+  ninety_percent: bool = True
+  bn_momentum: float = 0.99  # share of the old value, as in TF and Flax
+  bn_epsilon: float = 1e-3
+  mean: tuple[float, float, float] = (0.485, 0.456, 0.406)  # of pixels in 0..1
+  std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+  num_classes: int = 1000
+
+  def __post_init__(self):
+    def check(holds, what):
+      if not holds:
+        raise errors.UserError(f'{self.name}: {what}')
+
+    check(self.stages, 'a network needs at least one stage')
+    for field in ('width', 'depth'):
+      check(getattr(self, field) > 0, f'{field} must be above 0')
+    for field in ('resolution', 'stem_filters', 'head_filters', 'num_classes'):
+      check(getattr(self, field) >= 1, f'{field} must be 1 or more')
+    for field in ('dropout_rate', 'bn_momentum'):
+      check(0 <= getattr(self, field) < 1, f'{field} must be in [0, 1)')
+    check(
+      0 < self.survival_probability <= 1,
+      'survival_probability must be in (0, 1]',
+    )
+    check(self.se_ratio >= 0, 'se_ratio must be 0 or more')
+    check(self.stem_stride in (1, 2), 'stem_stride must be 1 or 2')
+    check(self.bn_epsilon > 0, 'bn_epsilon must be above 0')
+    check(all(std > 0 for std in self.std), 'every std must be above 0')
+    for stage in self.stages:
+      check(
+        stage.operator in OPERATORS,
+        f'unknown operator {stage.operator!r}, known: {", ".join(OPERATORS)}',
+      )
+      check(stage.stride in (1, 2), f'{stage}: the stride must be 1 or 2')
+      check(
+        min(stage.repeats, stage.expand_ratio, stage.filters) >= 1
+        and stage.kernel_size % 2,
+        f'{stage}: repeats, expand ratio and filters must be 1 or more, the '
+        'kernel size odd',
+      )
+
+  def round_filters(self, filters: int) -> int:
+    return scaling.round_filters(
+      filters,
+      self.width,
+      self.depth_divisor,
+      self.min_filters,
+      self.ninety_percent,
+    )
+
+  @property
+  def stem_width(self) -> int:
+    return self.round_filters(self.stem_filters)
+
+  @property
+  def head_width(self) -> int:
+    return self.round_filters(self.head_filters)
+
+  def blocks(self) -> tuple[BlockSpec, ...]:
+    """Returns every layer between stem and head, in order."""
+    layers = []  # (stage index, stage, stride)
+    for s, stage in enumerate(self.stages):
+      for r in range(scaling.round_repeats(stage.repeats, self.depth)):
+        layers.append((s, stage, stage.stride if r == 0 else 1))
+    # A level ends before the next stride of 2, and with the last block.
+    ends = [
+      i + 1 == len(layers) or layers[i + 1][2] > 1 for i in range(len(layers))
+    ]
+    blocks = []
+    in_filters = self.stem_width
+    for i, (s, stage, stride) in enumerate(layers):
+      filters = self.round_filters(stage.filters)
+      use_se = stage.squeeze_excite and self.se_ratio > 0
+      blocks.append(
+        BlockSpec(
+          index=i,
+          stage=s,
+          operator=stage.operator,
+          kernel_size=stage.kernel_size,
+          stride=stride,
+          in_filters=in_filters,
+          expanded_filters=in_filters * stage.expand_ratio,
+          # Of the block's input, not of its expanded width.
+          se_filters=max(1, int(in_filters * self.se_ratio)) if use_se else 0,
+          filters=filters,
+          survival_probability=1
+          - (1 - self.survival_probability) * i / len(layers),
+          reduction=sum(ends[: i + 1]) if ends[i] else None,
+        )
+      )
+      in_filters = filters
+    return tuple(blocks)
