@@ -1,0 +1,127 @@
+"""Every key that a config has, with its unit and its reason.
+
+The values are those of the published V1 training (Tan and Le 2019, and the
+authors' TPU code); what depends on the data set or the variant is filled in by
+the other configs. A duration is a number and its unit: `350 epochs`,
+`1000 steps`, `5e6 examples`. A key that is None takes the value named beside
+it. Set any key on the command line: `--config.batch_size=1024`.
+"""
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
+
+
+def get_config() -> ConfigDict:
+  config = ConfigDict()
+
+  config.seed = 0  # of initial weights, data order, augmentation and dropout
+  config.duration = '350 epochs'
+  config.batch_size = 4096  # images a step, over all devices and processes
+  # Parts that each device's share of the batch is worked through in: memory
+  # falls, batch norm sees smaller batches, the learning rate stays.
+  config.accumulate = 1
+  # Decay of the moving average of weights and batch statistics, reached as
+  # (1 + n) / (10 + n); evaluation is on the average (and on the raw weights).
+  config.ema = 0.9999
+
+  config.model = model = ConfigDict()
+  model.name = 'b0'  # python -c 'import effnet_jax; effnet_jax.list_models()'
+  # Of convolutions and activations: float32 or bfloat16. Parameters, batch
+  # statistics, logits and loss are float32 either way.
+  model.dtype = 'float32'
+  model.depthwise = 'auto'  # or grouped, shifted; same numbers, other speed
+  # Devices whose images share batch norm statistics: local (each its own),
+  # global, or a number n (groups of n). The published runs had groups of 8 or
+  # more cores of a TPU.
+  model.bn_groups = 'local'
+
+  # Fields of ModelSpec that replace the variant's own: what ablations turn.
+  # None: the variant's.
+  model.overrides = overrides = ConfigDict()
+  overrides.stages = placeholder(str)  # 'r1_k3_s1_e1_o16_se r2_k3_s2_...'
+  overrides.width = placeholder(float)  # times the channels
+  overrides.depth = placeholder(float)  # times the layers a stage
+  overrides.resolution = placeholder(int)  # pixels a side, train and test
+  overrides.dropout_rate = placeholder(float)  # before the classifier
+  overrides.survival_probability = placeholder(float)  # of the last block
+  overrides.se_ratio = placeholder(float)  # of a block's input; 0: no gates
+  overrides.activation = placeholder(str)  # silu, relu, relu6
+  overrides.stem_filters = placeholder(int)  # before `width`
+  overrides.stem_stride = placeholder(int)  # 1 for small images
+  overrides.head_filters = placeholder(int)  # before `width`
+  overrides.depth_divisor = placeholder(int)  # channels are multiples of it
+  overrides.min_filters = placeholder(int)  # before rounding
+  overrides.ninety_percent = placeholder(bool)  # V1's rounding rule
+  overrides.bn_momentum = placeholder(float)  # share of the old value
+  overrides.bn_epsilon = placeholder(float)
+  overrides.mean = placeholder(tuple)  # of pixels in 0..1, three channels
+  overrides.std = placeholder(tuple)
+
+  config.data = data = ConfigDict()
+  data.source = 'tfds'  # tfds, folder, fashion_mnist, digits
+  data.name = ''  # of the TFDS data set
+  data.path = ''  # where it lies; '': the source's usual place
+  data.train_split = 'train'
+  # Evaluated while training; chooses the best checkpoint (evaluation.report).
+  data.eval_split = 'test'
+  data.test_split = 'test'  # reported once, at the end
+  # Known sizes, so that a step can be built without the data; None: counted.
+  data.num_classes = placeholder(int)
+  data.train_examples = placeholder(int)
+  # Random crop: share of the image's area, width / height, share of the whole
+  # image it must cover (V1 has .1, so areas below 10 % never occur). None for
+  # crop_area: no random crop.
+  data.crop_area = placeholder(tuple)
+  data.crop_aspect = (3 / 4, 4 / 3)
+  data.min_covered = 0.1
+  data.flip = True  # left and right, half of the images
+  # tf1 (the published recipes) or pillow (what timm's weights expect).
+  data.resampling = 'tf1'
+  # Evaluation crops the centre, size / (size + crop_padding) of the shorter
+  # side; None squashes the whole image. V1 was published with 32.
+  data.crop_padding = 32
+  data.exif_orientation = False  # the published pipelines ignore it
+  data.workers = 0  # decoding processes a host; 0: threads of this process
+  # Share of the images that may be undecodable (replaced, counted, named in
+  # the log) before the run stops.
+  data.max_bad_fraction = 0.0
+
+  config.objective = objective = ConfigDict()
+  objective.name = 'supervised'
+  objective.label_smoothing = 0.1
+
+  config.optimizer = optimizer = ConfigDict()
+  optimizer.name = 'rmsprop'  # as TensorFlow 1 has it; or sgd
+  optimizer.momentum = 0.9
+  optimizer.rms_decay = 0.9
+  optimizer.epsilon = 1e-3  # inside the root
+  optimizer.weight_decay = 1e-5  # L2 in the loss, not decoupled
+  # not_batch_norm (V1: biases too) or kernels (V2).
+  optimizer.decay_mask = 'not_batch_norm'
+  optimizer.clip_norm = placeholder(float)  # of the gradient; None: no limit
+
+  config.schedule = schedule = ConfigDict()
+  schedule.learning_rate = 0.016  # for 256 images a step, scaled to batch_size
+  schedule.warmup = '5 epochs'  # linear, from 0
+  # exponential (a staircase), cosine or constant; all count from step 0.
+  schedule.decay = 'exponential'
+  schedule.decay_factor = 0.97
+  schedule.decay_every = '2.4 epochs'
+  schedule.final_fraction = 0.0  # of the peak, where the cosine ends
+
+  config.evaluation = evaluation = ConfigDict()
+  evaluation.every = '1 epoch'
+  evaluation.batch_size = 1024  # over all devices; the last is padded
+  # What the test split is evaluated on at the end: the `last` weights, or the
+  # checkpoint that was `best` on eval_split (EMA top-1), which must then be
+  # another split than test_split.
+  evaluation.report = 'last'
+
+  config.checkpoint = checkpoint = ConfigDict()
+  checkpoint.every = '1 epoch'
+  checkpoint.keep = 2  # the last ones; the best one is kept besides
+
+  config.log = log = ConfigDict()
+  log.every = '100 steps'
+
+  return config

@@ -1,0 +1,140 @@
+"""Checkpoints by Orbax: the state and everything that a resumed run needs.
+
+A checkpoint holds two items: `state`, the arrays, and `run`, a JSON object with
+the config, the data iterator's position, the metric history and the seconds
+spent. It is written beside the training and appears under its final name only
+when complete.
+"""
+
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from etils import epath
+from orbax.checkpoint import checkpoint_managers
+
+from effnet_jax import errors
+
+METRIC = 'eval_top1_ema'
+
+
+class Checkpoints:
+  """The checkpoints of one run, in `workdir/checkpoints/STEP`.
+
+  Keeps the last `keep` and the one with the best held-out top-1 (EMA weights).
+  A context manager: leaving it waits for what is being written.
+  """
+
+  def __init__(self, workdir: epath.PathLike, keep: int = 2):
+    self.directory = epath.Path(workdir).absolute() / 'checkpoints'
+    policies = [
+      checkpoint_managers.LatestN(keep),
+      checkpoint_managers.BestN(
+        get_metric_fn=lambda metrics: metrics[METRIC],
+        n=1,
+        keep_checkpoints_without_metrics=False,
+      ),
+    ]
+    try:
+      self._manager = ocp.CheckpointManager(
+        self.directory,
+        options=ocp.CheckpointManagerOptions(
+          preservation_policy=checkpoint_managers.AnyPreservationPolicy(
+            policies
+          ),
+          cleanup_tmp_directories=True,
+        ),
+        item_handlers={
+          'state': ocp.StandardCheckpointHandler(),
+          'run': ocp.JsonCheckpointHandler(),
+        },
+      )
+    except OSError as error:
+      raise errors.UserError(
+        f'the work directory cannot be written: {error}'
+      ) from error
+
+  def __enter__(self) -> 'Checkpoints':
+    return self
+
+  def __exit__(self, *_) -> None:
+    self._manager.close()
+
+  def latest(self) -> int | None:
+    """Returns the step of the newest checkpoint, None without any."""
+    return self._manager.latest_step()
+
+  def best(self) -> int | None:
+    """Returns the step with the best held-out top-1 (EMA weights)."""
+    return self._manager.best_step()
+
+  def save(
+    self,
+    step: int,
+    state: Any,
+    run: dict[str, Any],
+    eval_top1_ema: float | None = None,
+  ) -> None:
+    """Starts to save; training goes on while it is written.
+
+    Args:
+      step: names the checkpoint; one that is there already is left alone.
+      state: a tree of arrays that are global (`parallel.to_global`).
+      run: what can be written as JSON.
+      eval_top1_ema: held-out top-1, where this step was evaluated.
+    """
+    if step in self._manager.all_steps():
+      return
+    metrics = None if eval_top1_ema is None else {METRIC: eval_top1_ema}
+    try:
+      self._manager.save(
+        step,
+        args=ocp.args.Composite(
+          state=ocp.args.StandardSave(state), run=ocp.args.JsonSave(run)
+        ),
+        metrics=metrics,
+      )
+    except (OSError, ValueError) as error:
+      raise errors.UserError(
+        f'checkpoint {step} could not be saved in {self.directory} ({error}); '
+        'the earlier ones are kept'
+      ) from error
+
+  def wait(self) -> None:
+    """Waits until everything is on disk."""
+    self._manager.wait_until_finished()
+
+  def run(self, step: int) -> dict[str, Any]:
+    """Returns what was saved beside the state of a step."""
+    restored = self._manager.restore(
+      step, args=ocp.args.Composite(run=ocp.args.JsonRestore())
+    )
+    return restored['run']
+
+  def state(self, step: int, abstract: Any, sharding: Any) -> Any:
+    """Returns the state of a step.
+
+    Args:
+      step: of the checkpoint.
+      abstract: shapes and dtypes, from `jax.eval_shape`.
+      sharding: where every array goes.
+
+    Raises:
+      UserError: the checkpoint holds another tree or other shapes.
+    """
+    target = jax.tree.map(
+      lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
+      abstract,
+    )
+    try:
+      restored = self._manager.restore(
+        step,
+        args=ocp.args.Composite(state=ocp.args.StandardRestore(target)),
+      )
+    except (ValueError, KeyError, TypeError) as error:
+      first_line = str(error).strip().splitlines()[0][:200]
+      raise errors.UserError(
+        f"checkpoint {step} in {self.directory} does not fit this config's "
+        f'network and optimizer ({first_line}); use another --workdir'
+      ) from error
+    return restored['state']

@@ -1,0 +1,49 @@
+"""Signals that ask a run to save and leave."""
+
+import signal
+from types import FrameType
+
+
+class Interruption:
+  """Turns SIGINT and SIGTERM into a flag that the loop reads between steps.
+
+  A second signal is not held back. Outside the main thread, where Python allows
+  no handlers, it does nothing.
+
+  Example:
+    >>> with Interruption() as interruption:
+    ...   interruption.caught
+    False
+  """
+
+  SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+  def __init__(self):
+    self.signal: signal.Signals | None = None
+    self._before = {}
+
+  @property
+  def caught(self) -> bool:
+    return self.signal is not None
+
+  def __enter__(self) -> 'Interruption':
+    try:
+      self._before = {s: signal.signal(s, self._catch) for s in self.SIGNALS}
+    except ValueError:  # not in the main thread
+      self._before = {}
+    return self
+
+  def __exit__(self, *_) -> None:
+    for number, handler in self._before.items():
+      signal.signal(number, handler)
+    self._before = {}
+
+  def _catch(self, number: int, frame: FrameType | None) -> None:
+    del frame
+    self.signal = signal.Signals(number)
+    self.__exit__()
+    print(
+      f'\n{self.signal.name}: saving after this step '
+      '(once more to leave without saving)',
+      flush=True,
+    )

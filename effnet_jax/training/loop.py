@@ -1,0 +1,241 @@
+"""The story of a run, in order: config and data in, checkpoints out."""
+
+import contextlib
+import json
+import signal
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+from etils import epath
+from ml_collections import ConfigDict
+
+from effnet_jax import errors
+from effnet_jax.evaluation import accuracy
+from effnet_jax.models import efficientnet, macs
+from effnet_jax.training import guards, metrics, parallel, reporting, resume
+from effnet_jax.training.checkpoint import Checkpoints
+from effnet_jax.training.program import Data, Program, build, describe
+from effnet_jax.training.state import TrainState
+
+
+class Interrupted(Exception):
+  """A signal ended the run; it was saved and can be resumed."""
+
+  def __init__(self, message: str, number: signal.Signals):
+    super().__init__(message)
+    self.signal = number
+
+
+def train_and_evaluate(
+  config: ConfigDict,
+  workdir: epath.PathLike,
+  devices: Sequence[jax.Device] | None = None,
+) -> tuple[TrainState, reporting.History]:
+  """Trains what the config says, going on from what the work directory holds.
+
+  Args:
+    config: complete, see configs/base.py.
+    workdir: where checkpoints, metrics.jsonl, summary.json, TensorBoard events
+      and curves.png go; local or a bucket.
+    devices: to train on; all there are if None.
+
+  Returns:
+    The state that was reported and the metric history. A run that was finished
+    before is not trained again.
+
+  Raises:
+    UserError: anything wrong with config, data or work directory.
+    Interrupted: SIGINT or SIGTERM, after saving.
+  """
+  workdir = epath.Path(workdir).absolute()
+  data = Data(config)
+  config = data.config
+  program = build(config, devices)
+  with Checkpoints(workdir, config.checkpoint.keep) as checkpoints:
+    first = checkpoints.latest() or 0
+    if first:
+      run = checkpoints.run(first)
+      resume.check_resumable(config, run['config'])
+      state = restore(checkpoints, first, program)
+    else:
+      run = {'history': [], 'seconds': 0.0, 'window': {}, 'data': None}
+      state = parallel.replicate(program.init(), program.devices)
+    report = reporting.Reporter(
+      workdir, run['history'], first, parallel.process_index() == 0
+    )
+    report.say(describe(config, program, first))
+    if first >= program.total_steps and (workdir / 'summary.json').exists():
+      report.say(
+        f'This run is finished; nothing to do.\n{reporting.results(workdir)}'
+      )
+      return state, report.history
+
+    evaluate = evaluator(program, data, report)
+    state, seconds = train(
+      config, program, data, state, run, evaluate, checkpoints, report
+    )
+    step = program.total_steps
+    if config.evaluation.report == 'best':
+      step = checkpoints.best() or step
+      state = restore(checkpoints, step, program)
+    summary = {
+      **{
+        f'test_{key}': value for key, value in evaluate(state, 'test').items()
+      },
+      'step': step,
+      'examples': program.total_steps * config.batch_size,
+      'seconds': round(seconds, 1),
+      'params': macs.count(program.model.spec).params,
+      'macs': macs.count(program.model.spec).macs,
+      'seed': config.seed,
+      'config': config.to_dict(),
+      **reporting.environment(program.devices),
+    }
+    report.finish(
+      summary,
+      f'{config.model.name} on {config.data.name or config.data.source}',
+    )
+    report.say(reporting.results(workdir))
+  return state, report.history
+
+
+def train(
+  config: ConfigDict,
+  program: Program,
+  data: Data,
+  state: TrainState,
+  run: dict[str, Any],
+  evaluate: Callable[[TrainState, str], dict[str, float]],
+  checkpoints: Checkpoints,
+  report: reporting.Reporter,
+) -> tuple[TrainState, float]:
+  """Runs the steps that are left; returns the state and the seconds spent."""
+  first, last = int(jax.device_get(state.step)), program.total_steps
+  log_every = program.steps(config.log.every, 'log.every')
+  eval_every = program.steps(config.evaluation.every, 'evaluation.every')
+  save_every = program.steps(config.checkpoint.every, 'checkpoint.every')
+  due = lambda number, every: number % every == 0 or number == last
+  epoch = lambda n: n * config.batch_size / config.data.train_examples
+  key = jax.random.key(config.seed)
+  batches = data.train_batches(run['data'])
+  window = metrics.Window(run['window'], first)
+  timer = reporting.Timer(run['seconds'], first, config.batch_size)
+
+  with contextlib.closing(batches), guards.Interruption() as interruption:
+    for number in range(first + 1, last + 1):
+      with timer.waiting():
+        batch = next(batches)
+      batch = parallel.shard(batch, program.devices)
+      state, step_metrics = program.train_step(state, batch, key)
+      window.append(step_metrics)
+      if number == first + 1:
+        report.say(timer.compiled(step_metrics))
+
+      if due(number, log_every):  # waits for the steps since the last line
+        entry = {
+          'step': number,
+          'epoch': epoch(number),
+          **window.drain(),
+          'learning_rate': float(program.schedule(number - 1)),
+          **timer.read(number),
+        }
+        report.add(entry)
+        report.say(
+          reporting.progress_line(entry, last, timer.left(number, last))
+        )
+      evaluated = None
+      if due(number, eval_every):
+        with timer.paused():
+          evaluated = evaluate(state, 'eval')
+        entry = {f'eval_{name}': value for name, value in evaluated.items()}
+        report.add({'step': number, 'epoch': epoch(number), **entry})
+        report.say(reporting.evaluation_line(number, evaluated))
+
+      stop = parallel.any_process(interruption.caught, due(number, log_every))
+      chosen_from = evaluated and config.evaluation.report == 'best'
+      if due(number, save_every) or chosen_from or stop:
+        window.read()  # a state that is not finite is never saved
+        checkpoints.save(
+          number,
+          parallel.to_global(state, program.devices),
+          {
+            'config': config.to_dict(),
+            'data': batches.get_state(),
+            'history': report.history,
+            'seconds': timer.seconds(),
+            'window': window.sums,
+          },
+          evaluated and evaluated['top1_ema'],
+        )
+      if stop and number < last:
+        checkpoints.wait()
+        raise Interrupted(
+          f'Saved step {number} in {checkpoints.directory}. The same command '
+          'goes on from there.',
+          interruption.signal,
+        )
+  checkpoints.wait()
+  return state, timer.seconds()
+
+
+def evaluator(
+  program: Program, data: Data, report: reporting.Reporter
+) -> Callable[[TrainState, str], dict[str, float]]:
+  """Returns (state, `eval` or `test`) -> metrics of raw and EMA weights."""
+
+  def evaluate(state, split):
+    weights = {'': state.variables(), '_ema': state.variables(ema=True)}
+    batches = data.eval_batches(split)
+    placed = (
+      parallel.shard(batch, program.devices)
+      for batch in report.progress(batches, 'evaluating')
+    )
+    return accuracy.evaluate(program.eval_step, weights, placed)
+
+  return evaluate
+
+
+def restore(
+  checkpoints: Checkpoints, step: int, program: Program
+) -> TrainState:
+  """Returns the state of a step, placed on the program's devices."""
+  return checkpoints.state(
+    step,
+    jax.eval_shape(program.init),
+    parallel.global_sharding(program.devices),
+  )
+
+
+def load(
+  workdir: epath.PathLike, ema: bool = True
+) -> tuple[efficientnet.EfficientNet, dict[str, Any]]:
+  """Returns a trained network and its variables.
+
+  Args:
+    workdir: of a run; the checkpoint that its summary reports is read, or the
+      newest of a run that is not finished.
+    ema: the averaged weights, or the raw ones.
+
+  Raises:
+    UserError: no checkpoint there.
+
+  Example:
+    model, variables = effnet_jax.load('runs/quickstart')
+    logits, endpoints = model.apply(variables, images)
+  """
+  workdir = epath.Path(workdir).absolute()
+  if not (workdir / 'checkpoints').exists():
+    raise errors.UserError(f'{workdir} holds no checkpoints of a training run')
+  with Checkpoints(workdir) as checkpoints:
+    step = checkpoints.latest()
+    if step is None:
+      raise errors.UserError(f'{workdir} holds no finished checkpoint yet')
+    summary = workdir / 'summary.json'
+    if summary.exists():
+      step = json.loads(summary.read_text())['step']
+    config = ConfigDict(checkpoints.run(step)['config'])
+    config.model.bn_groups = 'local'  # whatever devices it was trained on
+    program = build(config, parallel.one_device())
+    state = restore(checkpoints, step, program)
+  return program.model, state.variables(ema)

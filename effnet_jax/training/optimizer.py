@@ -1,0 +1,91 @@
+"""Optimisers of the published recipes, on optax."""
+
+from typing import Any
+
+import jax
+import optax
+
+from effnet_jax import errors
+from effnet_jax.training.schedules import Schedule
+
+OPTIMIZERS = ('rmsprop', 'sgd')
+DECAY_MASKS = ('not_batch_norm', 'kernels')
+
+
+def decay_mask(params: Any, rule: str) -> Any:
+  """Returns which leaves weight decay applies to, as a tree of booleans.
+
+  Args:
+    params: parameters of a network of the family.
+    rule: `not_batch_norm`, V1's: everything but batch norm, hence the biases
+      of squeeze-and-excitation and of the classifier too; `kernels`, V2's: no
+      bias, no batch norm.
+  """
+  if rule not in DECAY_MASKS:
+    raise errors.UserError(
+      f'unknown config.optimizer.decay_mask {rule!r}: '
+      + errors.near_names(rule, DECAY_MASKS)
+    )
+
+  def decayed(path, _):
+    in_batch_norm = path[-2].key.endswith('_bn')
+    return not in_batch_norm and (
+      rule == 'not_batch_norm' or path[-1].key == 'kernel'
+    )
+
+  return jax.tree_util.tree_map_with_path(decayed, params)
+
+
+def create(
+  name: str,
+  schedule: Schedule,
+  *,
+  momentum: float = 0.9,
+  weight_decay: float = 1e-5,
+  mask: str = 'not_batch_norm',
+  rms_decay: float = 0.9,
+  epsilon: float = 1e-3,
+  clip_norm: float | None = None,
+) -> optax.GradientTransformation:
+  """Returns the optimiser: clipping, weight decay, then `name`.
+
+  Weight decay is the gradient of `weight_decay * sum(w^2 / 2)`, added to the
+  loss's own before the optimiser scales it (L2 in the loss, not decoupled). The
+  reported loss does not contain it.
+
+  Args:
+    name: `rmsprop`, as TensorFlow 1 has it (second moment from 1, epsilon
+      inside the root, learning rate before momentum), or `sgd` (Nesterov).
+    schedule: learning rate as a function of the step.
+    momentum: of the steps taken.
+    weight_decay: 0 for none.
+    mask: which leaves it applies to, see `decay_mask`.
+    rms_decay: of rmsprop's second moment.
+    epsilon: of rmsprop.
+    clip_norm: largest global norm of the loss's gradient; None for no limit.
+  """
+  if name == 'rmsprop':
+    scale = optax.rmsprop(
+      schedule,
+      decay=rms_decay,
+      eps=epsilon,
+      initial_scale=1.0,
+      eps_in_sqrt=True,
+      momentum=momentum,
+      bias_correction=False,
+    )
+  elif name == 'sgd':
+    scale = optax.sgd(schedule, momentum=momentum, nesterov=True)
+  else:
+    raise errors.UserError(
+      f'unknown config.optimizer.name {name!r}: '
+      + errors.near_names(name, OPTIMIZERS)
+    )
+  chain = []
+  if clip_norm:
+    chain.append(optax.clip_by_global_norm(clip_norm))
+  if weight_decay:
+    chain.append(
+      optax.add_decayed_weights(weight_decay, lambda p: decay_mask(p, mask))
+    )
+  return optax.chain(*chain, scale)

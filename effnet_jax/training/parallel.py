@@ -1,0 +1,175 @@
+"""The one module that knows devices, processes and pmap.
+
+`jax.pmap` is in maintenance mode and is, since jax 0.10, a jit of shard_map. It
+is kept here, behind five functions, in the form that its own migration guide
+asks for: state in one replicated piece (no leading device axis), placed before
+the first step, donated by position.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from effnet_jax import errors
+
+AXIS = 'batch'
+
+
+def initialize() -> None:
+  """Joins the processes of a cluster, found from its environment."""
+  try:
+    jax.distributed.initialize()
+  except ValueError as error:
+    raise errors.UserError(
+      f'--distributed: no cluster was recognised ({error}); leave the flag out '
+      'to train on this machine alone'
+    ) from error
+
+
+def process_index() -> int:
+  return jax.process_index()
+
+
+def process_count() -> int:
+  return jax.process_count()
+
+
+def any_process(flag: bool, may_meet: bool) -> bool:
+  """Returns whether `flag` is set in any process.
+
+  With several processes they exchange it, which all must do at the same step:
+  where `may_meet` is true.
+  """
+  if jax.process_count() == 1:
+    return flag
+  if not may_meet:
+    return False
+  return bool(multihost_utils.process_allgather(np.array([flag])).any())
+
+
+def one_device() -> list[jax.Device]:
+  """Returns this process's first device."""
+  return jax.local_devices()[:1]
+
+
+def devices_or_all(devices: Sequence[jax.Device] | None) -> list[jax.Device]:
+  return list(devices) if devices is not None else jax.devices()
+
+
+def check_batch(
+  batch_size: int,
+  accumulate: int,
+  devices: Sequence[jax.Device],
+  key: str = 'batch_size',
+) -> None:
+  """Raises `UserError` unless every device gets equal parts of a batch."""
+  parts = len(devices) * accumulate
+  if batch_size < 1 or accumulate < 1 or batch_size % parts:
+    nearest = max(batch_size // parts, 1) * parts if parts > 0 else 1
+    times = f' x {accumulate} parts (config.accumulate)' * (accumulate != 1)
+    raise errors.UserError(
+      f'config.{key}={batch_size} does not divide over {len(devices)} '
+      f'devices{times}; {nearest} would'
+    )
+
+
+def bn_groups(setting: str, num_devices: int) -> dict[str, Any]:
+  """Returns the network's attributes for a batch norm setting.
+
+  Args:
+    setting: whose images the training statistics are taken over: `local` (each
+      device its own), `global` (all devices) or a number n (groups of n
+      consecutive devices).
+    num_devices: over all processes.
+  """
+  if setting == 'local':
+    return {'bn_axis_name': None, 'bn_groups': None}
+  if setting == 'global':
+    return {'bn_axis_name': AXIS, 'bn_groups': None}
+  size = int(setting) if setting.isdecimal() else 0
+  if size < 1 or num_devices % size:
+    raise errors.UserError(
+      f'config.model.bn_groups={setting!r}: write local, global, or a number '
+      f'that divides the {num_devices} devices'
+    )
+  groups = np.arange(num_devices).reshape(-1, size)
+  return {
+    'bn_axis_name': AXIS,
+    'bn_groups': tuple(map(tuple, groups.tolist())),
+  }
+
+
+def pmap_train(step: Callable, devices: Sequence[jax.Device]) -> Callable:
+  """Maps `step(state, batch, key)` over devices; the state is donated."""
+  return jax.pmap(
+    step,
+    axis_name=AXIS,
+    in_axes=(None, 0, None),
+    out_axes=None,
+    donate_argnums=0,
+    devices=devices,
+  )
+
+
+def pmap_eval(step: Callable, devices: Sequence[jax.Device]) -> Callable:
+  """Maps `step(variables, batch) -> sums` over devices and adds the sums."""
+  return jax.pmap(
+    lambda variables, batch: jax.lax.psum(step(variables, batch), AXIS),
+    axis_name=AXIS,
+    in_axes=(None, 0),
+    out_axes=None,
+    devices=devices,
+  )
+
+
+def _local(devices):
+  return [d for d in devices if d.process_index == jax.process_index()]
+
+
+def local_count(devices: Sequence[jax.Device]) -> int:
+  """Returns how many of the devices belong to this process."""
+  return len(_local(devices))
+
+
+def replicate(tree: Any, devices: Sequence[jax.Device]) -> Any:
+  """Places one copy on each of this process's devices.
+
+  A state that was not placed compiles the step twice, and with several
+  processes and donation fails.
+  """
+  mesh = Mesh(np.asarray(_local(devices)), (AXIS,))
+  return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
+
+
+def shard(batch: Any, devices: Sequence[jax.Device]) -> Any:
+  """Places this process's batch: [n, ...] -> [devices, n / devices, ...]."""
+  local = _local(devices)
+  sharding = NamedSharding(
+    Mesh(np.asarray(local), (AXIS,)), PartitionSpec(AXIS)
+  )
+  return jax.tree.map(
+    lambda x: jax.device_put(x.reshape(len(local), -1, *x.shape[1:]), sharding),
+    batch,
+  )
+
+
+def to_global(tree: Any, devices: Sequence[jax.Device]) -> Any:
+  """Turns replicated arrays into ones that every process may save."""
+  if jax.process_count() == 1:
+    return tree
+  sharding = global_sharding(devices)
+  return jax.tree.map(
+    lambda x: jax.make_array_from_single_device_arrays(
+      x.shape, sharding, [shard.data for shard in x.addressable_shards]
+    ),
+    tree,
+  )
+
+
+def global_sharding(devices: Sequence[jax.Device]) -> NamedSharding:
+  """Returns the sharding of an array that all devices hold whole."""
+  return NamedSharding(Mesh(np.asarray(devices), (AXIS,)), PartitionSpec())

@@ -1,0 +1,248 @@
+"""From a config to what runs: network, optimiser, schedule, mapped steps."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from effnet_jax import errors
+from effnet_jax.data import pipeline, preprocess, sources
+from effnet_jax.evaluation import accuracy
+from effnet_jax.models import efficientnet, macs, normalize, spec, variants
+from effnet_jax.training import (
+  optimizer,
+  parallel,
+  schedules,
+  state,
+  step,
+)
+from effnet_jax.training.objectives import supervised
+
+OBJECTIVES = {'supervised': supervised.supervised}
+
+
+class Data:
+  """The sources that a config names, and the batches they give.
+
+  Attributes:
+    config: as given, with the sizes of the data set filled in.
+  """
+
+  def __init__(self, config: ConfigDict):
+    if (
+      config.evaluation.report == 'best'
+      and config.data.eval_split == config.data.test_split
+    ):
+      raise errors.UserError(
+        'config.evaluation.report=best would choose the checkpoint on the '
+        f'split that is reported, {config.data.test_split!r}: set another '
+        'config.data.eval_split, or report=last'
+      )
+    open_split = functools.cache(
+      lambda split: sources.open_source(
+        config.data.source,
+        split,
+        name=config.data.name,
+        path=config.data.path,
+      )
+    )
+    self._sources = {
+      'train': open_split(config.data.train_split),
+      'eval': open_split(config.data.eval_split),
+      'test': open_split(config.data.test_split),
+    }
+    self.config = self._with_sizes(config)
+
+  def _with_sizes(self, config):
+    config = config.copy_and_resolve_references()
+    train = self._sources['train']
+    for key, counted in (
+      ('num_classes', len(train.class_names)),
+      ('train_examples', len(train)),
+    ):
+      said = config.data[key]
+      if said is not None and said != counted:
+        raise errors.UserError(
+          f'config.data.{key}={said}, but {train!r} has {counted}'
+        )
+      config.data[key] = counted
+    return config
+
+  def _arguments(self):
+    data = self.config.data
+    return {
+      'preprocess': preprocess.Preprocess(
+        size=model_spec(self.config).resolution,
+        resampling=data.resampling,
+        crop_area=data.crop_area,
+        crop_aspect=data.crop_aspect,
+        min_covered=data.min_covered,
+        flip=data.flip,
+        crop_padding=data.crop_padding,
+        exif_orientation=data.exif_orientation,
+      ),
+      'process_index': parallel.process_index(),
+      'process_count': parallel.process_count(),
+      'workers': data.workers,
+      'max_bad_fraction': data.max_bad_fraction,
+    }
+
+  def train_batches(
+    self, start: dict[str, Any] | None = None
+  ) -> pipeline.TrainIterator:
+    """Returns this process's endless batches, from `start` on."""
+    return pipeline.train_batches(
+      self._sources['train'],
+      batch_size=self.config.batch_size // parallel.process_count(),
+      seed=self.config.seed,
+      start=start,
+      **self._arguments(),
+    )
+
+  def eval_batches(self, split: str) -> pipeline.EvalBatches:
+    """Returns this process's batches of `eval` or `test`."""
+    batch_size = self.config.evaluation.batch_size
+    return pipeline.eval_batches(
+      self._sources[split],
+      batch_size=batch_size // parallel.process_count(),
+      **self._arguments(),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+  """A run's network and compiled functions, built from shapes alone.
+
+  Attributes:
+    model: the network.
+    total_steps: length of training.
+    schedule: learning rate as a function of the step.
+    init: () -> the state before the first step, not placed on devices.
+    train_step: (state, batch, key) -> (state, metrics), mapped over devices.
+    eval_step: (variables, batch) -> metrics, mapped over devices.
+    steps: converts a duration of the config to steps.
+    devices: over all processes.
+  """
+
+  model: efficientnet.EfficientNet
+  total_steps: int
+  schedule: schedules.Schedule
+  init: Callable[[], state.TrainState]
+  train_step: Callable[..., Any]
+  eval_step: Callable[..., Any]
+  steps: Callable[[str, str], int]
+  devices: Sequence[jax.Device]
+
+
+def model_spec(config: ConfigDict) -> spec.ModelSpec:
+  """Returns the variant that a config names, with its overrides."""
+  overrides = {
+    field: tuple(value) if isinstance(value, list) else value
+    for field, value in config.model.overrides.items()
+    if value is not None
+  }
+  if 'stages' in overrides:
+    overrides['stages'] = spec.parse_stages(overrides['stages'])
+  return variants.get_spec(
+    config.model.name, num_classes=config.data.num_classes, **overrides
+  )
+
+
+def build(
+  config: ConfigDict, devices: Sequence[jax.Device] | None = None
+) -> Program:
+  """Builds the very step that trains, without reading data.
+
+  Args:
+    config: complete, see configs/base.py, the sizes of the data set given.
+    devices: to train on; all there are if None.
+
+  Raises:
+    UserError: a value that the config's other values or the devices rule out.
+  """
+  if None in (config.data.num_classes, config.data.train_examples):
+    raise errors.UserError(
+      'this config leaves its data set to be counted: set '
+      'config.data.num_classes and config.data.train_examples'
+    )
+  devices = parallel.devices_or_all(devices)
+  parallel.check_batch(config.batch_size, config.accumulate, devices)
+  parallel.check_batch(
+    config.evaluation.batch_size, 1, devices, key='evaluation.batch_size'
+  )
+  model = efficientnet.build(
+    model_spec(config),
+    config.model.dtype,
+    config.model.depthwise,
+    **parallel.bn_groups(config.model.bn_groups, len(devices)),
+  )
+  steps = lambda duration, key: schedules.to_steps(
+    duration, config.data.train_examples, config.batch_size, key
+  )
+  whole_steps = lambda duration, key: max(1, round(steps(duration, key)))
+  total_steps = whole_steps(config.duration, 'duration')
+  schedule = schedules.learning_rate(
+    config.schedule.decay,
+    config.schedule.learning_rate * config.batch_size / 256,
+    warmup_steps=int(steps(config.schedule.warmup, 'schedule.warmup')),
+    total_steps=total_steps,
+    decay_factor=config.schedule.decay_factor,
+    decay_steps=steps(config.schedule.decay_every, 'schedule.decay_every'),
+    final_fraction=config.schedule.final_fraction,
+  )
+  tx = optimizer.create(
+    config.optimizer.name,
+    schedule,
+    momentum=config.optimizer.momentum,
+    weight_decay=config.optimizer.weight_decay,
+    mask=config.optimizer.decay_mask,
+    rms_decay=config.optimizer.rms_decay,
+    epsilon=config.optimizer.epsilon,
+    clip_norm=config.optimizer.clip_norm,
+  )
+  if config.objective.name not in OBJECTIVES:
+    near = errors.near_names(config.objective.name, OBJECTIVES)
+    raise errors.UserError(
+      f'unknown config.objective.name {config.objective.name!r}: {near}'
+    )
+  to_input = functools.partial(normalize.normalize, spec=model.spec)
+  train_step = functools.partial(
+    step.train_step,
+    objective=OBJECTIVES[config.objective.name](
+      model.apply, to_input, config.objective.label_smoothing
+    ),
+    optimizer=tx,
+    ema_limit=config.ema,
+    accumulate=config.accumulate,
+    axis_name=parallel.AXIS,
+  )
+  return Program(
+    model=model,
+    total_steps=total_steps,
+    schedule=schedule,
+    init=lambda: state.create(efficientnet.init(model, config.seed), tx),
+    train_step=parallel.pmap_train(train_step, devices),
+    eval_step=parallel.pmap_eval(
+      accuracy.eval_step(model.apply, to_input), devices
+    ),
+    steps=whole_steps,
+    devices=devices,
+  )
+
+
+def describe(config: ConfigDict, program: Program, first: int) -> str:
+  """Returns what is about to run, for people; `first` steps are done."""
+  data, devices = config.data, program.devices
+  counts = macs.count(program.model.spec)
+  start = f'resumed after step {first}' if first else 'from the start'
+  return (
+    f'{config.model.name} at {program.model.spec.resolution} pixels, '
+    f'{config.model.dtype}: {counts.params:,} parameters, {counts.macs:,} MACs '
+    f'an image, on {len(devices)} x {devices[0].device_kind}\n'
+    f'{data.name or data.source}: {data.train_examples:,} training images, '
+    f'{data.num_classes} classes\n'
+    f'{program.total_steps:,} steps of {config.batch_size} images, {start}'
+  )

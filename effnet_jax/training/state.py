@@ -1,0 +1,46 @@
+"""What training carries from step to step: one small explicit pytree."""
+
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+
+
+@flax.struct.dataclass
+class TrainState:
+  """Everything that a step reads and writes.
+
+  Randomness is not part of it: it is folded from the run's seed and `step`.
+  """
+
+  step: jax.Array  # int32, steps completed
+  params: Any
+  batch_stats: Any
+  ema_params: Any
+  ema_batch_stats: Any
+  opt_state: optax.OptState
+
+  def variables(self, ema: bool = False) -> dict[str, Any]:
+    """Returns what `model.apply` takes: the raw or the averaged weights."""
+    if ema:
+      return {'params': self.ema_params, 'batch_stats': self.ema_batch_stats}
+    return {'params': self.params, 'batch_stats': self.batch_stats}
+
+
+def create(
+  variables: dict[str, Any], optimizer: optax.GradientTransformation
+) -> TrainState:
+  """Returns the state before the first step."""
+  params, batch_stats = variables['params'], variables['batch_stats']
+  # Copies: a donated buffer must not appear twice.
+  copy = lambda tree: jax.tree.map(jnp.array, tree)
+  return TrainState(
+    step=jnp.zeros((), jnp.int32),
+    params=params,
+    batch_stats=batch_stats,
+    ema_params=copy(params),
+    ema_batch_stats=copy(batch_stats),
+    opt_state=optimizer.init(params),
+  )

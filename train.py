@@ -1,0 +1,52 @@
+"""Trains an EfficientNet.
+
+    python train.py --config=configs/b0.py --workdir=DIR [--config.key=value]
+
+The same command again goes on from the last checkpoint in DIR. Exit status: 0
+finished; 2 wrong input, one line says which; 130 or 143 interrupted by SIGINT
+or SIGTERM, and saved.
+"""
+
+import sys
+
+from absl import flags, logging
+
+from effnet_jax import errors
+from effnet_jax.flags import parse
+
+_WORKDIR = flags.DEFINE_string(
+  'workdir', None, 'Where checkpoints, metrics, summary and curves go.'
+)
+_DISTRIBUTED = flags.DEFINE_bool(
+  'distributed',
+  False,
+  'Join the other processes of a cluster (TPU pod, SLURM, Open MPI).',
+)
+
+
+def main(argv: list[str]) -> int:
+  # Intentionally short: what can be imported and tested is in effnet_jax.
+  try:
+    config = parse(argv)
+    if not _WORKDIR.value:
+      raise errors.UserError('--workdir is missing, e.g. --workdir=runs/b0')
+    logging.set_verbosity(logging.WARNING)
+
+    # Here, for it takes seconds to import and --help should not.
+    from effnet_jax.training import loop, parallel
+
+    if _DISTRIBUTED.value:
+      parallel.initialize()
+    try:
+      loop.train_and_evaluate(config, _WORKDIR.value)
+    except loop.Interrupted as interrupted:
+      print(interrupted, flush=True)
+      return 128 + interrupted.signal
+  except errors.UserError as error:
+    print(f'error: {error}', file=sys.stderr, flush=True)
+    return 2
+  return 0
+
+
+if __name__ == '__main__':
+  sys.exit(main(sys.argv))
