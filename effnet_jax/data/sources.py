@@ -1,0 +1,274 @@
+"""Where examples come from: random access to records, whatever the storage.
+
+A record is `{'image': encoded bytes, or uint8 [h, w] or [h, w, c] RGB,
+'label': int, 'name': str}`; the name is what an error message says: a file
+path, or `split[i]`. A source is read by index, knows its length and class
+names, and can be pickled, for it travels to worker processes.
+"""
+
+import hashlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from effnet_jax.data import idx
+from effnet_jax.data.preprocess import DecodeError
+from effnet_jax.data.splits import parse_split, resolve_split
+from effnet_jax.errors import UserError, near_names
+
+Record = dict[str, Any]
+
+KINDS = ('tfds', 'folder', 'fashion_mnist', 'digits')
+IMAGE_SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.webp')
+
+FASHION_MNIST_CLASSES = (
+  'T-shirt/top',
+  'Trouser',
+  'Pullover',
+  'Dress',
+  'Coat',
+  'Sandal',
+  'Shirt',
+  'Sneaker',
+  'Bag',
+  'Ankle boot',
+)
+
+
+class Source(Protocol):
+  """Random access to labelled images."""
+
+  class_names: tuple[str, ...]
+
+  def __len__(self) -> int: ...
+
+  def __getitem__(self, index: int) -> Record: ...
+
+
+def open_source(
+  kind: str, split: str, *, name: str = '', path: str = ''
+) -> Source:
+  """Opens one split of one data set.
+
+  Args:
+    kind: 'tfds' (prepared as ArrayRecord), 'folder' (path/SPLIT/CLASS/image),
+      'fashion_mnist' (the four IDX files) or 'digits' (inside scikit-learn).
+    split: its name, with an optional slice: `train`, `test`, `train[:500]`,
+      `train[25022:]`, `train[:10%]`.
+    name: the TFDS name, e.g. `imagenet2012` or `oxford_iiit_pet:4.0.0`.
+    path: the TFDS data directory, or where the files lie; empty stands for
+      the usual place where there is one.
+
+  Returns:
+    The source. Two slices of a split that don't overlap share no example. The
+    order of a folder is mixed once and for all, so that a slice is a sample.
+
+  Raises:
+    UserError: unknown kind or split, or data that is missing or corrupt.
+  """
+  if kind not in KINDS:
+    raise UserError(f'no data source {kind!r}: {near_names(kind, KINDS)}')
+  parse_split(split)
+  if kind == 'tfds':
+    # Its own module, so that no other source waits for TFDS to be imported.
+    from effnet_jax.data.tfds_source import open_tfds
+
+    return open_tfds(name, split, path)
+  if kind == 'folder':
+    return _open_folder(split, path)
+  if kind == 'fashion_mnist':
+    return _open_fashion_mnist(split, path)
+  return _open_digits(split)
+
+
+class ArraySource:
+  """Examples that are arrays in memory.
+
+  Args:
+    images: uint8 [n, h, w] or [n, h, w, 3] RGB.
+    labels: whole numbers [n], indices into `class_names`.
+    class_names: one a class.
+    title: what `repr` shows.
+    split: the split's name, for the names of the records.
+    first: the index within the split of the first example.
+  """
+
+  def __init__(
+    self,
+    images: np.ndarray,
+    labels: np.ndarray,
+    class_names: Sequence[str],
+    *,
+    title: str = 'arrays',
+    split: str = 'data',
+    first: int = 0,
+  ):
+    if len(images) != len(labels):
+      raise ValueError(f'{len(images)} images but {len(labels)} labels')
+    self._images, self._labels = images, labels
+    self._title, self._split, self._first = title, split, first
+    self.class_names = tuple(class_names)
+
+  def __len__(self) -> int:
+    return len(self._images)
+
+  def __getitem__(self, index: int) -> Record:
+    return {
+      'image': self._images[index],
+      'label': int(self._labels[index]),
+      'name': f'{self._split}[{self._first + index}]',
+    }
+
+  def __repr__(self) -> str:
+    return f'{self._title}({self._split}, {len(self)} examples)'
+
+
+class FolderSource:
+  """Image files on disk, read when asked for.
+
+  Args:
+    root: the folder that `files` are relative to.
+    files: image paths.
+    labels: class index of each file.
+    class_names: one a class.
+    split: the split's name, for `repr`.
+  """
+
+  def __init__(
+    self,
+    root: str,
+    files: Sequence[str],
+    labels: Sequence[int],
+    class_names: Sequence[str],
+    split: str,
+  ):
+    self._root, self._split = root, split
+    self._files, self._labels = list(files), np.asarray(labels, np.int32)
+    self.class_names = tuple(class_names)
+
+  def __len__(self) -> int:
+    return len(self._files)
+
+  def __getitem__(self, index: int) -> Record:
+    path = os.path.join(self._root, self._files[index])
+    try:
+      image = Path(path).read_bytes()
+    except OSError as error:
+      raise DecodeError(path, f'cannot be read: {error.strerror}') from error
+    return {'image': image, 'label': int(self._labels[index]), 'name': path}
+
+  def __repr__(self) -> str:
+    return f'folder({self._split}, {len(self)} examples)'
+
+
+def _open_folder(split: str, path: str) -> FolderSource:
+  layout = 'expected PATH/SPLIT/CLASS/IMAGE, e.g. train/cat/1.jpg'
+  if not path:
+    raise UserError(f'a folder source needs config.data.path; {layout}')
+  root = os.path.expanduser(path)
+  if not os.path.isdir(root):
+    raise UserError(f'no folder {path}: {layout}')
+  splits = _folders(root)
+  name = parse_split(split)[0]
+  # The train split numbers the classes, whichever split is read.
+  for needed in ('train', name):
+    if needed not in splits:
+      raise UserError(f'no split {needed!r} in {path}: {layout}')
+  class_names = _folders(os.path.join(root, 'train'))
+  if not class_names:
+    raise UserError(f'no class folder in {path}/train: {layout}')
+  unknown = set(_folders(os.path.join(root, name))) - set(class_names)
+  if unknown:
+    raise UserError(
+      f'{path}/{name} has classes that train lacks: '
+      f'{", ".join(sorted(unknown)[:5])}; add them to train, or move them away'
+    )
+  found = []
+  for label, class_name in enumerate(class_names):
+    files = _images(root, name, class_name)
+    if not files and name == 'train':
+      raise UserError(
+        f'no image in {path}/train/{class_name}: {layout}; '
+        f'files read: {" ".join(IMAGE_SUFFIXES)}'
+      )
+    found.extend((file, label) for file in files)
+  if not found:
+    raise UserError(f'no image in {path}/{name}: {layout}')
+  # Sorted by class, train[:10%] would hold the first classes alone. A hash of
+  # the path mixes them once and for all, as TFDS does when it prepares a set.
+  found.sort(key=lambda item: (_digest(item[0]), item[0]))
+  _, kept = resolve_split(split, {name: len(found)})
+  found = found[kept.start : kept.stop]
+  files, labels = zip(*found, strict=True)
+  return FolderSource(root, files, labels, class_names, split)
+
+
+def _folders(path: str) -> list[str]:
+  with os.scandir(path) as entries:
+    return sorted(
+      e.name for e in entries if e.is_dir() and not e.name.startswith('.')
+    )
+
+
+def _images(root: str, split: str, class_name: str) -> list[str]:
+  folder = os.path.join(root, split, class_name)
+  if not os.path.isdir(folder):
+    return []
+  return [
+    os.path.join(split, class_name, name)
+    for name in sorted(os.listdir(folder))
+    if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith('.')
+  ]
+
+
+def _digest(path: str) -> bytes:
+  text = path.replace(os.sep, '/')
+  return hashlib.blake2b(os.fsencode(text), digest_size=8).digest()
+
+
+def _open_fashion_mnist(split: str, path: str) -> ArraySource:
+  name, kept = resolve_split(split, {'train': 60_000, 'test': 10_000})
+  images, labels = idx.read_fashion_mnist(name, path, count=kept.stop)
+  if labels.max() >= len(FASHION_MNIST_CLASSES):
+    raise UserError(
+      f'the labels of Fashion-MNIST {name} go to {labels.max()}: the file is '
+      'corrupt; fetch it again'
+    )
+  return ArraySource(
+    images[kept.start :],
+    labels[kept.start :],
+    FASHION_MNIST_CLASSES,
+    title='fashion_mnist',
+    split=name,
+    first=kept.start,
+  )
+
+
+def _open_digits(split: str) -> ArraySource:
+  try:
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+  except ImportError:
+    raise UserError(
+      'the digits come with scikit-learn, which is not installed: '
+      "pip install 'effnet-jax[quickstart]'"
+    ) from None
+  images, labels = load_digits(return_X_y=True)  # [1797, 64], 0..16
+  images = np.rint(images * 255 / 16).astype(np.uint8).reshape(-1, 8, 8)
+  train, test = train_test_split(
+    np.arange(len(images)), test_size=300, random_state=0, stratify=labels
+  )
+  parts = {'train': train, 'test': test}
+  name, kept = resolve_split(split, {k: len(v) for k, v in parts.items()})
+  chosen = parts[name][kept.start : kept.stop]
+  return ArraySource(
+    images[chosen],
+    labels[chosen],
+    [str(digit) for digit in range(10)],
+    title='digits',
+    split=name,
+    first=kept.start,
+  )
