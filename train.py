@@ -20,8 +20,16 @@ _WORKDIR = flags.DEFINE_string(
 _DISTRIBUTED = flags.DEFINE_bool(
   'distributed',
   False,
-  'Join the other processes of a cluster (TPU pod, SLURM, Open MPI).',
+  'Join the other processes of a cluster (TPU pod, SLURM, Open MPI). Where the '
+  'environment does not name them, give the three flags below.',
 )
+_COORDINATOR = flags.DEFINE_string(
+  'coordinator', None, 'host:port of process 0, the same in every process.'
+)
+_PROCESS_COUNT = flags.DEFINE_integer(
+  'process_count', None, 'Processes in all.'
+)
+_PROCESS_ID = flags.DEFINE_integer('process_id', None, 'Of this one, from 0.')
 
 
 def main(argv: list[str]) -> int:
@@ -35,8 +43,10 @@ def main(argv: list[str]) -> int:
     # Here, for it takes seconds to import and --help should not.
     from effnet_jax.training import loop, parallel
 
-    if _DISTRIBUTED.value:
-      parallel.initialize()
+    if _DISTRIBUTED.value or _COORDINATOR.value:
+      parallel.initialize(
+        _COORDINATOR.value, _PROCESS_COUNT.value, _PROCESS_ID.value
+      )
     try:
       loop.train_and_evaluate(config, _WORKDIR.value)
     except loop.Interrupted as interrupted:

@@ -74,6 +74,8 @@ def get_config() -> ConfigDict:
   data.crop_area = placeholder(tuple)
   data.crop_aspect = (3 / 4, 4 / 3)
   data.min_covered = 0.1
+  # Pixels that the resized image is moved by at random, each way.
+  data.shift = 0
   data.flip = True  # left and right, half of the images
   # tf1 (the published recipes) or pillow (what timm's weights expect).
   data.resampling = 'tf1'

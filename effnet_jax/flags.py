@@ -30,12 +30,21 @@ def parse(argv: Sequence[str]) -> ConfigDict:
   try:
     rest = flags.FLAGS(argv)
     config = _config.value
+    # A file that could not be read is told of when the config is touched.
+    getattr(config, 'seed', None)
   except flags.Error as error:
     raise errors.UserError(_one_line(error)) from error
-  except AttributeError as error:
-    raise errors.UserError(f'unknown key {_key(argv, error)}') from error
-  except (KeyError, OSError, TypeError, ValueError, ImportError) as error:
-    raise errors.UserError(_one_line(error)) from error
+  except (
+    AttributeError,
+    KeyError,
+    ImportError,
+    OSError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+  ) as error:
+    what = _unknown_key(argv, error) or _broken_file(argv, error)
+    raise errors.UserError(what) from error
   if len(rest) > 1:
     raise errors.UserError(f'{rest[1]!r} is no flag: flags begin with --')
   if config is None:
@@ -43,24 +52,31 @@ def parse(argv: Sequence[str]) -> ConfigDict:
   return config
 
 
-def _key(argv, error):
-  """The flag whose key ml_collections could not find, and its suggestion."""
-  match = re.match(r"'(\w+)'", str(error))
-  name = match[1] if match else str(error)
-  flag = next(
-    (a for a in argv if re.match(rf'--config\.(\w+\.)*{name}\b', a)), name
+def _unknown_key(argv, error):
+  """The flag whose key ml_collections could not find; None if that's not it."""
+  name = re.search(r'\w+', str(error))
+  flag = name and next(
+    (a for a in argv if re.match(rf'--?config\.(\w+\.)*{name[0]}\b', a)), None
   )
+  if not flag or not isinstance(error, AttributeError | KeyError):
+    return None
   near = re.search(r'Did you mean "(\w+)"', str(error))
-  return flag.split('=')[0].lstrip('-') + (
-    f': did you mean {near[1]}?' if near else ': see configs/base.py'
+  return f'unknown key {flag.split("=")[0].lstrip("-")}: ' + (
+    f'did you mean {near[1]}?' if near else 'see configs/base.py'
   )
+
+
+def _broken_file(argv, error):
+  """What is wrong with the config file."""
+  # Both --config=PATH and --config PATH.
+  match = re.search('\0--?config[=\0]([^\0]*)', '\0'.join(argv))
+  path = match[1] if match else ''
+  if isinstance(error, OSError) and 'No such file' in str(error):
+    return f'no config file {path!r}'
+  return f'--config={path}: {_one_line(error)}'
 
 
 def _one_line(error):
   """What a chain of libraries has to say, without their tracebacks."""
-  text = str(error).strip()
-  if 'No such file' in text:
-    path = re.search(r"No such file or directory: '([^']*)'", text)
-    return f'no config file {path[1]!r}' if path else text.splitlines()[-1]
-  last = text.splitlines()[-1].strip()
+  last = str(error).strip().splitlines()[-1].strip()
   return re.sub(r'^(\w+\.)*\w*(Error|Exception): ', '', last)

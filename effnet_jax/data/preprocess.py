@@ -44,6 +44,8 @@ class Preprocess:
     crop_aspect: (lowest, highest) width / height of a training crop.
     min_covered: share of the image that a training crop must cover at least;
       the official V1 code asks for .1 on top of `crop_area`.
+    shift: in training, the resized image is moved by up to so many pixels each
+      way, black moving in. For images too small to be cropped.
     flip: mirror left to right with probability one half, in training.
     crop_padding: in evaluation the centre crop has the side
       size / (size + crop_padding) of the image's short side; None takes the
@@ -57,6 +59,7 @@ class Preprocess:
   crop_area: tuple[float, float] | None = (0.08, 1.0)
   crop_aspect: tuple[float, float] = (3 / 4, 4 / 3)
   min_covered: float = 0.1
+  shift: int = 0
   flip: bool = True
   crop_padding: int | None = 32
   exif_orientation: bool = False
@@ -77,6 +80,8 @@ class Preprocess:
       raise UserError(
         f'crop_aspect {self.crop_aspect}: give (lowest, highest) above 0'
       )
+    if not 0 <= self.shift < self.size:
+      raise UserError(f'shift {self.shift}: give 0..{self.size - 1} pixels')
     if self.crop_padding is not None and self.crop_padding < 0:
       raise UserError(
         f'crop_padding {self.crop_padding}: 0 or more pixels, or None'
@@ -153,9 +158,15 @@ def train_image(
     if box is None or box[2:] == (height, width):
       box = center_crop(height, width, p)
   image = resize(image, (p.size, p.size), p.resampling, box=box)
+  if p.shift:
+    top, left = rng.integers(2 * p.shift + 1, size=2)
+    image = cv2.copyMakeBorder(
+      image, *[p.shift] * 4, cv2.BORDER_CONSTANT, value=(0, 0, 0)
+    )
+    image = image[top : top + p.size, left : left + p.size]
   if p.flip and rng.random() < 0.5:
     image = cv2.flip(image, 1)
-  return image
+  return np.ascontiguousarray(image)
 
 
 def eval_image(image: np.ndarray, preprocess: Preprocess) -> np.ndarray:

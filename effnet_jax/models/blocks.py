@@ -120,7 +120,8 @@ class Block(nn.Module):
   MBConv: 1x1 expansion, depthwise convolution, gate, 1x1 projection, each
   convolution followed by batch norm; no activation after the projection.
   Fused-MBConv has one full convolution in place of the first two; without
-  expansion it is that convolution alone.
+  expansion that convolution is the projection too, with the activation, and
+  the gate comes before it.
   """
 
   spec: BlockSpec
@@ -141,26 +142,27 @@ class Block(nn.Module):
       return self.activation(x) if activate else x
 
     kernel_size, stride = spec.kernel_size, spec.stride
-    if spec.operator == 'fused_mbconv' and not spec.expands:
+    fused = spec.operator == 'fused_mbconv'
+    if fused and spec.expands:
+      x = conv(x, 'expand', spec.expanded_filters, kernel_size, stride)
+    elif not fused:
+      if spec.expands:
+        x = conv(x, 'expand', spec.expanded_filters)
+      x = DepthwiseConv(
+        kernel_size,
+        stride,
+        self.depthwise,
+        dtype=self.dtype,
+        name='depthwise_conv',
+      )(x)
+      x = self.activation(self.norm(name='depthwise_bn')(x))
+    if spec.se_filters:
+      x = SqueezeExcite(
+        spec.se_filters, self.activation, self.dtype, name='se'
+      )(x)
+    if fused and not spec.expands:
       x = conv(x, 'project', spec.filters, kernel_size, stride)
     else:
-      if spec.operator == 'fused_mbconv':
-        x = conv(x, 'expand', spec.expanded_filters, kernel_size, stride)
-      else:
-        if spec.expands:
-          x = conv(x, 'expand', spec.expanded_filters)
-        x = DepthwiseConv(
-          kernel_size,
-          stride,
-          self.depthwise,
-          dtype=self.dtype,
-          name='depthwise_conv',
-        )(x)
-        x = self.activation(self.norm(name='depthwise_bn')(x))
-      if spec.se_filters:
-        x = SqueezeExcite(
-          spec.se_filters, self.activation, self.dtype, name='se'
-        )(x)
       x = conv(x, 'project', spec.filters, activate=False)
     if not spec.residual:
       return x

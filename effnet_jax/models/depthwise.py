@@ -36,7 +36,8 @@ def depthwise_conv(
     stride: 1 or 2, in both directions.
     formulation: `grouped` (XLA's convolution), `shifted` (a sum of k*k shifted
       products, with gradients of its own) or `auto`: shifted on CPU, grouped on
-      every other platform. All give the same numbers up to the order of sums.
+      every other platform. All give the same numbers up to the order of sums;
+      only `grouped` has forward-mode derivatives (`jax.jvp`).
 
   Returns:
     [n, ceil(h / stride), ceil(w / stride), c] in the dtype of `x`.
@@ -139,16 +140,39 @@ _sum_shifted.defvjp(_forward, _backward)
 
 
 def _input_gradient(shape, kernel, stride, paddings, grad):
-  """A stride-1 convolution of the dilated gradient with the flipped kernel."""
-  flipped = []
-  for size, out, k, (before, _) in zip(
-    shape[1:3], grad.shape[1:3], kernel.shape[:2], paddings, strict=True
-  ):
-    low = k - 1 - before
-    dilated = (out - 1) * stride + 1
-    flipped.append((low, size + k - 1 - dilated - low))
-  padded = _pad(grad, flipped, interior=stride - 1)
-  return _sum_of_taps(padded, kernel[::-1, ::-1], 1)
+  """Sums, for every pixel, the windows that saw it.
+
+  Pixel q of the padded map is seen by the taps i = q (mod stride) alone. So
+  each of the stride^2 phases of the map is a stride-1 convolution of the
+  gradient with the flipped taps of that phase, without the zeros of a dilated
+  gradient.
+  """
+  n, *out, c = grad.shape
+  rows, columns = (
+    math.ceil((size + before + max(after, 0)) / stride)
+    for size, (before, after) in zip(shape[1:3], paddings, strict=True)
+  )
+
+  def phase(i, j):
+    taps = kernel[i::stride, j::stride][::-1, ::-1]
+    if 0 in taps.shape[:2]:
+      return jnp.zeros((n, rows, columns, c), grad.dtype)
+    pads = [
+      (taps.shape[0] - 1, rows - out[0]),
+      (taps.shape[1] - 1, columns - out[1]),
+    ]
+    return _sum_of_taps(_pad(grad, pads), taps, 1)
+
+  phases = jnp.stack(
+    [
+      jnp.stack([phase(i, j) for j in range(stride)], axis=3)
+      for i in range(stride)
+    ],
+    axis=2,
+  )  # [n, rows, stride, columns, stride, c]
+  padded = phases.reshape(n, rows * stride, columns * stride, c)
+  (top, _), (left, _) = paddings
+  return padded[:, top : top + shape[1], left : left + shape[2]]
 
 
 def _kernel_gradient(x, kernel, stride, paddings, grad):

@@ -70,7 +70,7 @@ class EfficientNet(nn.Module):
       momentum=spec.bn_momentum,
       epsilon=spec.bn_epsilon,
       dtype=dtype,
-      axis_name=self.bn_axis_name if train else None,
+      axis_name=self.bn_axis_name,
       axis_index_groups=self.bn_groups,
     )
 

@@ -18,7 +18,7 @@ class Counts:
   params: int = 0  # trainable
   bn_stats: int = 0  # moving means and variances
   macs: int = 0
-  activations: int = 0  # elements that convolutions write
+  activations: int = 0  # elements that convolutions and classifier write
 
   def __add__(self, other: 'Counts') -> 'Counts':
     pairs = zip(

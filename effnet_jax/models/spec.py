@@ -133,7 +133,13 @@ class ModelSpec:
     check(self.stages, 'a network needs at least one stage')
     for field in ('width', 'depth'):
       check(getattr(self, field) > 0, f'{field} must be above 0')
-    for field in ('resolution', 'stem_filters', 'head_filters', 'num_classes'):
+    for field in (
+      'resolution',
+      'stem_filters',
+      'head_filters',
+      'depth_divisor',
+      'num_classes',
+    ):
       check(getattr(self, field) >= 1, f'{field} must be 1 or more')
     for field in ('dropout_rate', 'bn_momentum'):
       check(0 <= getattr(self, field) < 1, f'{field} must be in [0, 1)')
@@ -144,6 +150,8 @@ class ModelSpec:
     check(self.se_ratio >= 0, 'se_ratio must be 0 or more')
     check(self.stem_stride in (1, 2), 'stem_stride must be 1 or 2')
     check(self.bn_epsilon > 0, 'bn_epsilon must be above 0')
+    for field in ('mean', 'std'):
+      check(len(getattr(self, field)) == 3, f'{field} must be three numbers')
     check(all(std > 0 for std in self.std), 'every std must be above 0')
     for stage in self.stages:
       check(

@@ -30,13 +30,14 @@ _V1 = (
   ('b7', 2.0, 3.1, 600, 0.5),
 )
 
-# Not published: B0 scaled down for small images and for tests. One layer a
-# stage, half the width, and a stem that keeps the resolution.
+# Not published: B0 scaled down for small images and for tests. Half the width,
+# one layer a stage but for the sixth, which has two and with them the residual
+# sum and stochastic depth, and a stem that keeps the resolution.
 _MICRO = ModelSpec(
   'micro',
   _V1_STAGES,
   width=0.5,
-  depth=0.25,
+  depth=0.3,
   resolution=16,
   stem_stride=1,
 )
@@ -79,11 +80,11 @@ ALIASES = _aliases()
 
 
 def list_models() -> tuple[str, ...]:
-  """Returns the names of all registered variants, in order of publication."""
+  """Returns the names of all registered variants."""
   return tuple(VARIANTS)
 
 
-def get_spec(name: str, **overrides) -> ModelSpec:
+def get_spec(name: str, /, **overrides) -> ModelSpec:
   """Returns the specification of a variant, some of its fields replaced.
 
   Args:
@@ -101,10 +102,12 @@ def get_spec(name: str, **overrides) -> ModelSpec:
   known = ALIASES.get(known, known)
   if known not in VARIANTS:
     near = errors.near_names(known, [*VARIANTS, *ALIASES])
+    if near.startswith('known'):
+      near = errors.near_names(known, VARIANTS)
     raise errors.UserError(f'unknown variant {name!r}: {near}')
   fields = [field.name for field in dataclasses.fields(ModelSpec)]
   for field in overrides:
-    if field not in fields or field == 'name':
-      near = errors.near_names(field, [f for f in fields if f != 'name'])
+    if field not in fields:
+      near = errors.near_names(field, fields)
       raise errors.UserError(f'a model has no field {field!r}: {near}')
   return dataclasses.replace(VARIANTS[known], **overrides)

@@ -23,14 +23,24 @@ class Checkpoints:
 
   Keeps the last `keep` and the one with the best held-out top-1 (EMA weights).
   A context manager: leaving it waits for what is being written.
+
+  Args:
+    workdir: of the run.
+    keep: how many of the last ones.
+    writing: whether this process trains the run. Only then is what an earlier
+      part of it left half written removed: a run that goes on elsewhere is
+      writing just such a checkpoint.
   """
 
-  def __init__(self, workdir: epath.PathLike, keep: int = 2):
+  def __init__(
+    self, workdir: epath.PathLike, keep: int = 2, writing: bool = True
+  ):
     self.directory = epath.Path(workdir).absolute() / 'checkpoints'
+    score = lambda metrics: metrics[METRIC]
     policies = [
       checkpoint_managers.LatestN(keep),
       checkpoint_managers.BestN(
-        get_metric_fn=lambda metrics: metrics[METRIC],
+        get_metric_fn=score,
         n=1,
         keep_checkpoints_without_metrics=False,
       ),
@@ -42,7 +52,10 @@ class Checkpoints:
           preservation_policy=checkpoint_managers.AnyPreservationPolicy(
             policies
           ),
-          cleanup_tmp_directories=True,
+          # Without it Orbax writes no metrics, whatever the policy asks for,
+          # and takes the latest step for the best.
+          best_fn=score,
+          cleanup_tmp_directories=writing,
         ),
         item_handlers={
           'state': ocp.StandardCheckpointHandler(),
@@ -122,6 +135,16 @@ class Checkpoints:
     Raises:
       UserError: the checkpoint holds another tree or other shapes.
     """
+    # Before Orbax finds out: it would leave threads behind, and their traces.
+    saved = _shapes(self._manager.item_metadata(step)['state'].tree)
+    wanted = _shapes(abstract)
+    for name in sorted({**saved, **wanted}):
+      if saved.get(name) != wanted.get(name):
+        raise errors.UserError(
+          f"checkpoint {step} in {self.directory} does not fit this config's "
+          f'network and optimizer ({name} is {saved.get(name)} there, '
+          f'{wanted.get(name)} here); use another --workdir'
+        )
     target = jax.tree.map(
       lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
       abstract,
@@ -134,7 +157,15 @@ class Checkpoints:
     except (ValueError, KeyError, TypeError) as error:
       first_line = str(error).strip().splitlines()[0][:200]
       raise errors.UserError(
-        f"checkpoint {step} in {self.directory} does not fit this config's "
-        f'network and optimizer ({first_line}); use another --workdir'
+        f'checkpoint {step} in {self.directory} could not be read '
+        f'({first_line}); remove it to go on from the one before'
       ) from error
     return restored['state']
+
+
+def _shapes(tree: Any) -> dict[str, list[int]]:
+  """Returns the shape of every array by its path, such as `params.w`."""
+  return {
+    jax.tree_util.keystr(path, simple=True, separator='.'): list(leaf.shape)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+  }

@@ -227,7 +227,7 @@ def load(
   workdir = epath.Path(workdir).absolute()
   if not (workdir / 'checkpoints').exists():
     raise errors.UserError(f'{workdir} holds no checkpoints of a training run')
-  with Checkpoints(workdir) as checkpoints:
+  with Checkpoints(workdir, writing=False) as checkpoints:
     step = checkpoints.latest()
     if step is None:
       raise errors.UserError(f'{workdir} holds no finished checkpoint yet')

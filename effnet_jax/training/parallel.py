@@ -19,14 +19,23 @@ from effnet_jax import errors
 AXIS = 'batch'
 
 
-def initialize() -> None:
-  """Joins the processes of a cluster, found from its environment."""
+def initialize(
+  coordinator: str | None = None,
+  process_count: int | None = None,
+  process_id: int | None = None,
+) -> None:
+  """Joins the other processes; what is None is read from the environment.
+
+  Raises:
+    UserError: the environment is of no cluster, or the others are not there.
+  """
   try:
-    jax.distributed.initialize()
-  except ValueError as error:
+    jax.distributed.initialize(coordinator, process_count, process_id)
+  except (ValueError, RuntimeError) as error:
     raise errors.UserError(
-      f'--distributed: no cluster was recognised ({error}); leave the flag out '
-      'to train on this machine alone'
+      f'the processes could not be joined ({error}). Without a cluster give '
+      '--coordinator=HOST:PORT --process_count=N --process_id=I, or leave '
+      '--distributed out to train on this machine alone'
     ) from error
 
 

@@ -80,6 +80,7 @@ class Data:
         crop_area=data.crop_area,
         crop_aspect=data.crop_aspect,
         min_covered=data.min_covered,
+        shift=data.shift,
         flip=data.flip,
         crop_padding=data.crop_padding,
         exif_orientation=data.exif_orientation,

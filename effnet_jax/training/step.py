@@ -75,7 +75,7 @@ def train_step(
   # not check, and would let replicas drift apart in silence.
   grads, batch_stats = lax.pmean((grads, batch_stats), axis_name)
   metrics = lax.psum(metrics, axis_name)
-  metrics['gradient_norm'] = optax.global_norm(grads), jnp.ones(())
+  metrics['gradient_norm'] = optax.tree.norm(grads), jnp.ones(())
 
   updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
   params = optax.apply_updates(state.params, updates)

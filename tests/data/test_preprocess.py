@@ -191,3 +191,26 @@ def test_small_images_are_enlarged():
 def test_a_setting_that_makes_no_sense_is_refused(change, text):
   with pytest.raises(UserError, match=text):
     dataclasses.replace(V1, **change)
+
+
+def test_shift_moves_the_image_and_fills_with_black():
+  image = np.full((8, 8, 3), 200, np.uint8)
+  image[3, 4] = 255
+  p = Preprocess(
+    size=8, resampling='pillow', crop_area=None, shift=2, flip=False
+  )
+  rng = np.random.default_rng(0)
+  moves = set()
+  for _ in range(300):
+    shifted = train_image(rng, image, p)
+    assert shifted.shape == (8, 8, 3)
+    ((row, column),) = np.argwhere((shifted == 255).all(-1))
+    down, right = row - 3, column - 4
+    moves.add((down, right))
+    rows = np.arange(8) - down
+    columns = np.arange(8) - right
+    inside = ((rows >= 0) & (rows < 8))[:, None] & (
+      (columns >= 0) & (columns < 8)
+    )
+    np.testing.assert_array_equal((shifted > 0).all(-1), inside)
+  assert moves == {(i, j) for i in range(-2, 3) for j in range(-2, 3)}

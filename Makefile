@@ -1,0 +1,44 @@
+# make help lists the targets. PYTHON chooses the interpreter of a new .venv.
+PYTHON ?= python3
+VENV ?= .venv
+WORKDIR ?= runs/quickstart
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help quickstart test check format clean
+
+help:
+	@echo 'make quickstart  train micro on real digits (about a minute on 2 cores)'
+	@echo 'make test        check, then the test suite'
+	@echo 'make check       lint, format and types'
+	@echo 'make format      format the code'
+	@echo 'make clean       remove $(VENV) and caches; runs/ stays'
+
+quickstart: $(VENV)/.quickstart
+	@$(BIN)/python train.py --config=configs/quickstart.py --workdir=$(WORKDIR)
+
+test: check
+	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+check: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyrefly check --summary=none
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) .pytest_cache .ruff_cache *.egg-info
+
+# A stamp a set of packages: installed again when a list changes.
+$(VENV)/.%: requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo 'Python 3.11 or newer is needed: make $(MAKECMDGOALS)' \
+	    'PYTHON=/path/to/python3.12'; exit 1; }
+	@test -x $(BIN)/python || { echo 'Making $(VENV) ...'; \
+	  $(PYTHON) -m venv $(VENV); }
+	@echo 'Installing the packages (a minute or two) ...'
+	@$(BIN)/python -m pip install --quiet --editable '.[$*]'
+	@touch $@

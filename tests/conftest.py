@@ -1,0 +1,20 @@
+"""Four CPU devices for every test, set before JAX starts."""
+
+import atexit
+import os
+import shutil
+import tempfile
+
+os.environ['JAX_NUM_CPU_DEVICES'] = '4'
+os.environ['JAX_PLATFORMS'] = 'cpu'
+os.environ['MPLBACKEND'] = 'Agg'  # no window for a plot
+
+# Many tests train the same small network: what one process of the test run has
+# compiled, the others (and the processes that tests start) read from here.
+if 'EFFNET_TEST_CACHE' not in os.environ:
+  os.environ['EFFNET_TEST_CACHE'] = tempfile.mkdtemp(prefix='effnet_jax_')
+  atexit.register(
+    shutil.rmtree, os.environ['EFFNET_TEST_CACHE'], ignore_errors=True
+  )
+os.environ['JAX_COMPILATION_CACHE_DIR'] = os.environ['EFFNET_TEST_CACHE']
+os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0.5'

@@ -1,0 +1,167 @@
+"""train.py as people run it: real processes, real signals, one-line errors."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[2]
+TINY = (
+  '--config=configs/quickstart.py',
+  '--config.batch_size=16',
+  '--config.model.overrides.stages=r1_k3_s1_e1_o8_se r2_k3_s2_e2_o16_se',
+  '--config.model.overrides.resolution=8',
+  '--config.model.overrides.head_filters=32',
+)
+
+
+def train(*arguments):
+  return subprocess.Popen(
+    [sys.executable, 'train.py', *arguments],
+    cwd=ROOT,
+    env={**os.environ, 'JAX_NUM_CPU_DEVICES': '1'},
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+  )
+
+
+BAD = {
+  'no config': (['--workdir=w'], '--config is missing'),
+  'no workdir': (['--config=configs/b0.py'], '--workdir is missing'),
+  'missing file': (
+    ['--config=configs/b99.py', '--workdir=w'],
+    "no config file 'configs/b99.py'",
+  ),
+  'unknown recipe': (
+    ['--config=configs/b0.py:baselin', '--workdir=w'],
+    "no recipe 'baselin': did you mean baseline?",
+  ),
+  'misspelt key': (
+    [*TINY, '--config.bach_size=3', '--workdir=w'],
+    'unknown key config.bach_size: did you mean batch_size?',
+  ),
+  'misspelt inner key': (
+    [*TINY, '--config.model.overrides.se_ration=0', '--workdir=w'],
+    'unknown key config.model.overrides.se_ration: did you mean se_ratio?',
+  ),
+  'wrong type': (
+    [*TINY, '--config.batch_size=many', '--workdir=w'],
+    '--config.batch_size=many',
+  ),
+  'unknown flag': ([*TINY, '--workdr=w'], "flag 'workdr'. Did you mean"),
+  'stray argument': ([*TINY, '--workdir=w', 'now'], "'now' is no flag"),
+  'batch that does not divide': (
+    [*TINY, '--config.batch_size=10', '--config.accumulate=4', '--workdir=w'],
+    'config.batch_size=10 does not divide over 1 devices x 4 parts',
+  ),
+  'unknown variant': (
+    [*TINY, '--config.model.name=b11', '--workdir=w'],
+    "unknown variant 'b11': did you mean b1",
+  ),
+  'unknown data source': (
+    [*TINY, '--config.data.source=digit', '--workdir=w'],
+    'did you mean digits',
+  ),
+  'unknown split': (
+    [*TINY, '--config.data.test_split=tset', '--workdir=w'],
+    'tset',
+  ),
+  'data set not prepared': (
+    ['--config=configs/b0.py', '--config.data.path=/nowhere', '--workdir=w'],
+    'imagenet2012',
+  ),
+  'malformed duration': (
+    [*TINY, '--config.duration=soon', '--workdir=w'],
+    "config.duration='soon' is no duration",
+  ),
+  'workdir is a file': (
+    [*TINY, '--config.duration=1 step', '--workdir=README.md'],
+    'README.md',
+  ),
+}
+
+
+@pytest.mark.parametrize('case', BAD)
+def test_bad_input_ends_in_one_line(case):
+  arguments, expected = BAD[case]
+  process = train(*arguments)
+  out, err = process.communicate(timeout=120)
+  assert process.returncode == 2, err
+  assert expected in err
+  assert 'Traceback' not in out + err
+  errors = [line for line in err.splitlines() if line.startswith('error: ')]
+  assert len(errors) == 1 and errors[0] == err.strip().splitlines()[-1]
+
+
+def wait_for_line(process, pattern):
+  for line in process.stdout:
+    if re.search(pattern, line):
+      return line
+  raise AssertionError(f'{pattern!r} never came: {process.stderr.read()}')
+
+
+def parameters(workdir):
+  import effnet_jax
+
+  model, variables = effnet_jax.load(workdir)
+  images = np.random.default_rng(0).normal(size=(2, 8, 8, 3)).astype('float32')
+  return np.asarray(model.apply(variables, images)[0])
+
+
+def test_killed_and_terminated_runs_resume_to_the_same_weights(tmp_path):
+  arguments = [
+    *TINY,
+    '--config.duration=60 steps',
+    '--config.log.every=1 step',
+    '--config.checkpoint.every=5 steps',
+    '--config.evaluation.every=30 steps',
+  ]
+  straight = train(*arguments, f'--workdir={tmp_path / "straight"}')
+  out, err = straight.communicate(timeout=300)
+  assert straight.returncode == 0, err
+  assert 'ETA' in out and 'images/s' in out
+
+  again = [*arguments, f'--workdir={tmp_path / "broken"}']
+  process = train(*again)
+  wait_for_line(process, r'step +17/60')
+  process.send_signal(signal.SIGKILL)
+  process.communicate(timeout=60)
+
+  process = train(*again)
+  assert 'resumed after step' in wait_for_line(process, 'steps of 16 images')
+  wait_for_line(process, r'step +31/60')
+  process.send_signal(signal.SIGTERM)
+  out, err = process.communicate(timeout=60)
+  assert process.returncode == 128 + signal.SIGTERM, err
+  assert 'The same command goes on' in out
+
+  process = train(*again)
+  out, err = process.communicate(timeout=300)
+  assert process.returncode == 0, err
+  np.testing.assert_array_equal(
+    parameters(tmp_path / 'broken'), parameters(tmp_path / 'straight')
+  )
+  first, second = (
+    list(
+      map(
+        json.loads, (tmp_path / name / 'metrics.jsonl').read_text().splitlines()
+      )
+    )
+    for name in ('straight', 'broken')
+  )
+  assert [e['loss'] for e in first if 'loss' in e] == [
+    e['loss'] for e in second if 'loss' in e
+  ]
+
+
+def test_help_teaches():
+  process = train('--help')
+  out, _ = process.communicate(timeout=60)
+  assert '--config' in out and '--workdir' in out and 'Exit status' in out

@@ -1,0 +1,239 @@
+"""The whole run, on real digits with a network of two small stages."""
+
+import json
+import os
+import signal
+
+import jax
+import numpy as np
+import pytest
+
+import effnet_jax
+from configs import quickstart
+from effnet_jax import errors
+from effnet_jax.training import loop, parallel, program
+
+
+def tiny_config(**overrides):
+  """A run of a few seconds; all that is random is on."""
+  config = quickstart.get_config()
+  config.duration = '6 steps'
+  config.batch_size = 16
+  config.model.overrides.stages = 'r1_k3_s1_e1_o8_se r2_k3_s2_e2_o16_se'
+  config.model.overrides.resolution = 8
+  config.model.overrides.head_filters = 32
+  config.evaluation.every = '3 steps'
+  config.evaluation.batch_size = 128
+  config.checkpoint.every = '3 steps'
+  config.log.every = '2 steps'
+  config.update_from_flattened_dict(overrides)
+  return config.lock()
+
+
+def run(config, workdir, num_devices=1):
+  return loop.train_and_evaluate(config, workdir, jax.devices()[:num_devices])
+
+
+def without_times(history):
+  return [
+    {
+      name: value
+      for name, value in entry.items()
+      if name not in ('images_per_second', 'input_wait')
+    }
+    for entry in history
+  ]
+
+
+def assert_equal_trees(left, right):
+  jax.tree.map(np.testing.assert_array_equal, *jax.device_get((left, right)))
+
+
+@pytest.fixture(scope='module')
+def finished(tmp_path_factory):
+  """An uninterrupted run of 6 steps."""
+  workdir = tmp_path_factory.mktemp('finished')
+  state, history = run(tiny_config(), workdir)
+  return workdir, state, history
+
+
+def interrupt_at(monkeypatch, step):
+  """Sends a real SIGTERM while step `step` is under way."""
+  calls = []
+  shard = parallel.shard
+
+  def sharding(batch, devices):
+    if 'mask' not in batch:
+      calls.append(None)
+      if len(calls) == step:
+        os.kill(os.getpid(), signal.SIGTERM)
+    return shard(batch, devices)
+
+  monkeypatch.setattr(parallel, 'shard', sharding)
+
+
+@pytest.mark.parametrize('stop_at', [1, 3, 4])
+def test_resumed_run_equals_uninterrupted(
+  finished, tmp_path, monkeypatch, stop_at
+):
+  _, state, history = finished
+  with monkeypatch.context() as patch:
+    interrupt_at(patch, stop_at)
+    with pytest.raises(loop.Interrupted, match=f'Saved step {stop_at} ') as e:
+      run(tiny_config(), tmp_path)
+  assert e.value.signal == signal.SIGTERM
+  assert not (tmp_path / 'summary.json').exists()
+
+  resumed, resumed_history = run(tiny_config(), tmp_path)
+  # Parameters, statistics, their averages and the optimiser's, bit for bit;
+  # equal losses at every line mean equal data, augmentation and dropout.
+  assert_equal_trees(resumed, state)
+  assert without_times(resumed_history) == without_times(history)
+
+
+def test_what_a_run_leaves(finished):
+  workdir, state, history = finished
+  summary = json.loads((workdir / 'summary.json').read_text())
+  assert summary['step'] == int(state.step) == 6
+  assert summary['examples'] == 6 * 16
+  assert summary['test_examples'] == 300
+  assert summary['params'] == sum(
+    leaf.size for leaf in jax.tree.leaves(state.params)
+  )
+  assert 0 <= summary['test_top1'] <= 1 and 0 <= summary['test_top1_ema'] <= 1
+  assert summary['config']['data']['train_examples'] == 1497
+  assert summary['versions']['jax'] == jax.__version__
+  assert {'seconds', 'macs', 'seed', 'git_commit', 'device'} <= set(summary)
+  lines = (workdir / 'metrics.jsonl').read_text().splitlines()
+  assert [json.loads(line) for line in lines] == history
+  assert [e['step'] for e in history if 'loss' in e] == [2, 4, 6]
+  assert [e['step'] for e in history if 'eval_top1' in e] == [3, 6]
+  assert (workdir / 'curves.png').read_bytes().startswith(b'\x89PNG')
+  assert list((workdir / 'tensorboard').glob('*tfevents*'))
+  assert {int(p.name) for p in (workdir / 'checkpoints').glob('[0-9]*')} == {
+    3,
+    6,
+  }
+
+
+def test_finished_run_does_not_start_over(finished, capsys):
+  workdir, state, _ = finished
+  before = (workdir / 'summary.json').stat().st_mtime_ns
+  again, _ = run(tiny_config(), workdir)
+  assert 'This run is finished' in capsys.readouterr().out
+  assert (workdir / 'summary.json').stat().st_mtime_ns == before
+  assert_equal_trees(again, state)
+
+
+def test_longer_duration_goes_on(finished, tmp_path):
+  config = tiny_config(**{'schedule.decay': 'constant'})
+  run(config, tmp_path)
+  with config.unlocked():
+    config.duration = '8 steps'
+  state, history = run(config, tmp_path)
+  assert int(state.step) == 8
+  assert [e['step'] for e in history if 'loss' in e] == [2, 4, 6, 8]
+
+
+@pytest.mark.parametrize('ema', [False, True])
+def test_load_gives_the_trained_network(finished, ema):
+  workdir, state, _ = finished
+  model, variables = effnet_jax.load(workdir, ema=ema)
+  assert_equal_trees(variables, state.variables(ema))
+  images = np.random.default_rng(0).normal(size=(2, 8, 8, 3))
+  logits, _ = model.apply(variables, images.astype('float32'))
+  assert logits.shape == (2, 10) and np.isfinite(logits).all()
+
+
+def test_load_without_a_run(tmp_path):
+  with pytest.raises(errors.UserError, match='holds no checkpoints'):
+    effnet_jax.load(tmp_path)
+
+
+def test_non_finite_loss_stops_and_keeps_the_last_good(tmp_path):
+  # The rate is sane while warm-up holds it down, then it is not.
+  config = tiny_config(
+    **{
+      'duration': '40 steps',
+      'schedule.learning_rate': 1e25,
+      'schedule.decay': 'constant',
+      'schedule.warmup': '1 step',
+      'checkpoint.every': '1 step',
+      'log.every': '1 step',
+    }
+  )
+  with pytest.raises(errors.UserError, match=r'^step \d+: the (loss|grad)'):
+    run(config, tmp_path)
+  _, variables = effnet_jax.load(tmp_path)
+  assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(variables))
+
+
+def test_best_checkpoint_is_reported(tmp_path, monkeypatch):
+  # Held-out top-1 by step: the third step is best, the fifth is last.
+  scores = {1: 0.1, 2: 0.2, 3: 0.9, 4: 0.3, 5: 0.4}
+  from effnet_jax.evaluation import accuracy
+
+  evaluate = accuracy.evaluate
+
+  def scored(step, weights, batches):
+    results = evaluate(step, weights, batches)
+    if results['examples'] == 100:  # the held-out split
+      results['top1_ema'] = scores[len(seen) + 1]
+      seen.append(None)
+    return results
+
+  seen = []
+  monkeypatch.setattr(accuracy, 'evaluate', scored)
+  config = tiny_config(
+    **{
+      'duration': '5 steps',
+      'data.train_split': 'train[100:]',
+      'data.eval_split': 'train[:100]',
+      'evaluation.every': '1 step',
+      'evaluation.report': 'best',
+      'checkpoint.every': '5 steps',
+      'checkpoint.keep': 1,
+    }
+  )
+  state, _ = run(config, tmp_path)
+  assert int(state.step) == 3
+  assert json.loads((tmp_path / 'summary.json').read_text())['step'] == 3
+  kept = {int(p.name) for p in (tmp_path / 'checkpoints').glob('[0-9]*')}
+  assert kept == {3, 5}
+  _, variables = effnet_jax.load(tmp_path)
+  assert_equal_trees(variables, state.variables(ema=True))
+
+
+def test_choosing_on_the_test_split_is_refused(tmp_path):
+  config = tiny_config(**{'evaluation.report': 'best'})
+  with pytest.raises(errors.UserError, match="split that is reported, 'test'"):
+    run(config, tmp_path)
+
+
+def test_another_config_does_not_resume(finished):
+  workdir, *_ = finished
+  config = tiny_config(
+    **{'model.overrides.se_ratio': 0.5, 'optimizer.momentum': 0.8}
+  )
+  with pytest.raises(errors.UserError) as error:
+    run(config, workdir)
+  message = str(error.value)
+  assert 'model.overrides.se_ratio (None before, 0.5 now)' in message
+  assert 'optimizer.momentum (0.9 before, 0.8 now)' in message
+  assert '\n' not in message
+
+
+def test_wrong_sizes_of_the_data_set_are_named():
+  config = tiny_config(**{'data.train_examples': 5})
+  with pytest.raises(errors.UserError, match='train_examples=5.*1497'):
+    program.Data(config)
+
+
+def test_two_devices_train_and_resume_on_one(tmp_path, monkeypatch):
+  with monkeypatch.context() as patch:
+    interrupt_at(patch, 3)
+    with pytest.raises(loop.Interrupted):
+      run(tiny_config(), tmp_path, num_devices=2)
+  state, history = run(tiny_config(), tmp_path, num_devices=1)
+  assert int(state.step) == 6
+  assert [e['step'] for e in history if 'loss' in e] == [2, 4, 6]
