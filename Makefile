@@ -18,7 +18,7 @@ quickstart: $(VENV)/.quickstart
 	@$(BIN)/python train.py --config=configs/quickstart.py --workdir=$(WORKDIR)
 
 test: check
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -31,8 +31,8 @@ def get_config() -> ConfigDict:
   model.dtype = 'float32'
   model.depthwise = 'auto'  # or grouped, shifted; same numbers, other speed
   # Devices whose images share batch norm statistics: local (each its own),
-  # global, or a number n (groups of n). The published runs had groups of 8 or
-  # more cores of a TPU.
+  # global, a number n (groups of n), or tpu (the published V1 runs': local up
+  # to 8 devices, then groups of max(8, devices // 8)).
   model.bn_groups = 'local'
 
   # Fields of ModelSpec that replace the variant's own: what ablations turn.

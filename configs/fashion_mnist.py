@@ -16,7 +16,7 @@ from configs import base
 
 def get_config() -> ConfigDict:
   config = base.get_config()
-  config.duration = '25 epochs'
+  config.duration = '20 epochs'
   config.batch_size = 256
   config.ema = 0.999
   config.model.name = 'micro'

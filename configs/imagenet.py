@@ -33,7 +33,7 @@ def v1(variant: str, recipe: str) -> ConfigDict:
   config = base.get_config()
   config.model.name = variant
   config.model.dtype = 'bfloat16'  # the authors' default on TPU
-  config.model.bn_groups = 'local'
+  config.model.bn_groups = 'tpu'
   data = config.data
   data.name = 'imagenet2012'
   data.train_split = f'train[{MINIVAL}:]'

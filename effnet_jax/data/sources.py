@@ -254,7 +254,7 @@ def _open_digits(split: str) -> ArraySource:
   except ImportError:
     raise UserError(
       'the digits come with scikit-learn, which is not installed: '
-      "pip install 'effnet-jax[quickstart]'"
+      'pip install scikit-learn'
     ) from None
   images, labels = load_digits(return_X_y=True)  # [1797, 64], 0..16
   images = np.rint(images * 255 / 16).astype(np.uint8).reshape(-1, 8, 8)

@@ -6,16 +6,24 @@ spent. It is written beside the training and appears under its final name only
 when complete.
 """
 
+import contextlib
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
+from absl import logging
 from etils import epath
 from orbax.checkpoint import checkpoint_managers
 
 from effnet_jax import errors
 
 METRIC = 'eval_top1_ema'
+
+# Orbax warns of every checkpoint without a held-out figure; those between two
+# evaluations have none.
+logging.get_absl_logger().addFilter(
+  lambda record: 'did not provide metrics' not in record.getMessage()
+)
 
 
 class Checkpoints:
@@ -71,7 +79,12 @@ class Checkpoints:
     return self
 
   def __exit__(self, *_) -> None:
-    self._manager.close()
+    with self._writing():
+      self._manager.close()
+
+  def steps(self) -> list[int]:
+    """Returns the steps of all checkpoints, oldest first."""
+    return sorted(self._manager.all_steps())
 
   def latest(self) -> int | None:
     """Returns the step of the newest checkpoint, None without any."""
@@ -99,7 +112,7 @@ class Checkpoints:
     if step in self._manager.all_steps():
       return
     metrics = None if eval_top1_ema is None else {METRIC: eval_top1_ema}
-    try:
+    with self._writing():
       self._manager.save(
         step,
         args=ocp.args.Composite(
@@ -107,15 +120,24 @@ class Checkpoints:
         ),
         metrics=metrics,
       )
-    except (OSError, ValueError) as error:
-      raise errors.UserError(
-        f'checkpoint {step} could not be saved in {self.directory} ({error}); '
-        'the earlier ones are kept'
-      ) from error
 
   def wait(self) -> None:
     """Waits until everything is on disk."""
-    self._manager.wait_until_finished()
+    with self._writing():
+      self._manager.wait_until_finished()
+
+  @contextlib.contextmanager
+  def _writing(self):
+    # A failure of the thread that writes surfaces at whatever comes next.
+    try:
+      yield
+    except (OSError, RuntimeError, ValueError) as error:
+      first_line = str(error).strip().splitlines()[0][:200]
+      raise errors.UserError(
+        f'a checkpoint could not be written to {self.directory} '
+        f'({first_line}); the earlier ones are kept: make room there, then '
+        'give the same command again'
+      ) from error
 
   def run(self, step: int) -> dict[str, Any]:
     """Returns what was saved beside the state of a step."""

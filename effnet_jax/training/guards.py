@@ -4,6 +4,14 @@ import signal
 from types import FrameType
 
 
+class Interrupted(Exception):
+  """A signal ended the run; it was saved and can be resumed."""
+
+  def __init__(self, message: str, number: signal.Signals):
+    super().__init__(message)
+    self.signal = number
+
+
 class Interruption:
   """Turns SIGINT and SIGTERM into a flag that the loop reads between steps.
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import signal
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,18 +12,11 @@ from ml_collections import ConfigDict
 from effnet_jax import errors
 from effnet_jax.evaluation import accuracy
 from effnet_jax.models import efficientnet, macs
-from effnet_jax.training import guards, metrics, parallel, reporting, resume
+from effnet_jax.training import metrics, parallel, reporting, resume
 from effnet_jax.training.checkpoint import Checkpoints
+from effnet_jax.training.guards import Interrupted, Interruption
 from effnet_jax.training.program import Data, Program, build, describe
 from effnet_jax.training.state import TrainState
-
-
-class Interrupted(Exception):
-  """A signal ended the run; it was saved and can be resumed."""
-
-  def __init__(self, message: str, number: signal.Signals):
-    super().__init__(message)
-    self.signal = number
 
 
 def train_and_evaluate(
@@ -61,43 +53,55 @@ def train_and_evaluate(
     else:
       run = {'history': [], 'seconds': 0.0, 'window': {}, 'data': None}
       state = parallel.replicate(program.init(), program.devices)
-    report = reporting.Reporter(
+    with reporting.Reporter(
       workdir, run['history'], first, parallel.process_index() == 0
-    )
-    report.say(describe(config, program, first))
-    if first >= program.total_steps and (workdir / 'summary.json').exists():
-      report.say(
-        f'This run is finished; nothing to do.\n{reporting.results(workdir)}'
-      )
-      return state, report.history
-
-    evaluate = evaluator(program, data, report)
-    state, seconds = train(
-      config, program, data, state, run, evaluate, checkpoints, report
-    )
-    step = program.total_steps
-    if config.evaluation.report == 'best':
-      step = checkpoints.best() or step
-      state = restore(checkpoints, step, program)
-    summary = {
-      **{
-        f'test_{key}': value for key, value in evaluate(state, 'test').items()
-      },
-      'step': step,
-      'examples': program.total_steps * config.batch_size,
-      'seconds': round(seconds, 1),
-      'params': macs.count(program.model.spec).params,
-      'macs': macs.count(program.model.spec).macs,
-      'seed': config.seed,
-      'config': config.to_dict(),
-      **reporting.environment(program.devices),
-    }
-    report.finish(
-      summary,
-      f'{config.model.name} on {config.data.name or config.data.source}',
-    )
-    report.say(reporting.results(workdir))
+    ) as report:
+      report.say(describe(config, program, first))
+      if first >= program.total_steps and (workdir / 'summary.json').exists():
+        report.say('This run is finished; nothing to do.')
+        state = restore(checkpoints, reported_step(checkpoints), program)
+      else:
+        evaluate = evaluator(program, data, report)
+        state, seconds = train(
+          config, program, data, state, run, evaluate, checkpoints, report
+        )
+        state = report_test(
+          config, program, state, seconds, evaluate, checkpoints, report
+        )
+      report.conclude()
   return state, report.history
+
+
+def report_test(
+  config: ConfigDict,
+  program: Program,
+  state: TrainState,
+  seconds: float,
+  evaluate: Callable[[TrainState, str], dict[str, float]],
+  checkpoints: Checkpoints,
+  report: reporting.Reporter,
+) -> TrainState:
+  """Evaluates the test split, once; returns the state it was done with."""
+  step = program.total_steps
+  if config.evaluation.report == 'best':
+    step = checkpoints.best() or step
+    state = restore(checkpoints, step, program)
+  test = evaluate(state, 'test')
+  counts = macs.count(program.model.spec)
+  summary = {
+    **{f'test_{name}': value for name, value in test.items()},
+    'step': step,
+    'examples': program.total_steps * config.batch_size,
+    'seconds': round(seconds, 1),
+    'params': counts.params,
+    'macs': counts.macs,
+    'seed': config.seed,
+    'config': config.to_dict(),
+    **reporting.environment(program.devices),
+  }
+  dataset = config.data.name or config.data.source
+  report.finish(summary, f'{config.model.name} on {dataset}')
+  return state
 
 
 def train(
@@ -122,7 +126,7 @@ def train(
   window = metrics.Window(run['window'], first)
   timer = reporting.Timer(run['seconds'], first, config.batch_size)
 
-  with contextlib.closing(batches), guards.Interruption() as interruption:
+  with contextlib.closing(batches), Interruption() as interruption:
     for number in range(first + 1, last + 1):
       with timer.waiting():
         batch = next(batches)
@@ -207,6 +211,16 @@ def restore(
   )
 
 
+def reported_step(checkpoints: Checkpoints) -> int:
+  """Returns the step that summary.json reports, else the newest."""
+  summary = checkpoints.directory.parent / 'summary.json'
+  if summary.exists():
+    step = json.loads(summary.read_text())['step']
+    if step in checkpoints.steps():  # not where a run was prolonged since
+      return step
+  return checkpoints.steps()[-1]
+
+
 def load(
   workdir: epath.PathLike, ema: bool = True
 ) -> tuple[efficientnet.EfficientNet, dict[str, Any]]:
@@ -228,12 +242,9 @@ def load(
   if not (workdir / 'checkpoints').exists():
     raise errors.UserError(f'{workdir} holds no checkpoints of a training run')
   with Checkpoints(workdir, writing=False) as checkpoints:
-    step = checkpoints.latest()
-    if step is None:
+    if checkpoints.latest() is None:
       raise errors.UserError(f'{workdir} holds no finished checkpoint yet')
-    summary = workdir / 'summary.json'
-    if summary.exists():
-      step = json.loads(summary.read_text())['step']
+    step = reported_step(checkpoints)
     config = ConfigDict(checkpoints.run(step)['config'])
     config.model.bn_groups = 'local'  # whatever devices it was trained on
     program = build(config, parallel.one_device())

@@ -21,11 +21,7 @@ def decay_mask(params: Any, rule: str) -> Any:
       of squeeze-and-excitation and of the classifier too; `kernels`, V2's: no
       bias, no batch norm.
   """
-  if rule not in DECAY_MASKS:
-    raise errors.UserError(
-      f'unknown config.optimizer.decay_mask {rule!r}: '
-      + errors.near_names(rule, DECAY_MASKS)
-    )
+  _check('decay_mask', rule, DECAY_MASKS)
 
   def decayed(path, _):
     in_batch_norm = path[-2].key.endswith('_bn')
@@ -64,6 +60,8 @@ def create(
     epsilon: of rmsprop.
     clip_norm: largest global norm of the loss's gradient; None for no limit.
   """
+  _check('name', name, OPTIMIZERS)
+  _check('decay_mask', mask, DECAY_MASKS)
   if name == 'rmsprop':
     scale = optax.rmsprop(
       schedule,
@@ -74,13 +72,8 @@ def create(
       momentum=momentum,
       bias_correction=False,
     )
-  elif name == 'sgd':
-    scale = optax.sgd(schedule, momentum=momentum, nesterov=True)
   else:
-    raise errors.UserError(
-      f'unknown config.optimizer.name {name!r}: '
-      + errors.near_names(name, OPTIMIZERS)
-    )
+    scale = optax.sgd(schedule, momentum=momentum, nesterov=True)
   chain = []
   if clip_norm:
     chain.append(optax.clip_by_global_norm(clip_norm))
@@ -89,3 +82,11 @@ def create(
       optax.add_decayed_weights(weight_decay, lambda p: decay_mask(p, mask))
     )
   return optax.chain(*chain, scale)
+
+
+def _check(key: str, value: str, known: tuple[str, ...]) -> None:
+  if value not in known:
+    raise errors.UserError(
+      f'unknown config.optimizer.{key} {value!r}: '
+      + errors.near_names(value, known)
+    )

@@ -91,10 +91,13 @@ def bn_groups(setting: str, num_devices: int) -> dict[str, Any]:
 
   Args:
     setting: whose images the training statistics are taken over: `local` (each
-      device its own), `global` (all devices) or a number n (groups of n
-      consecutive devices).
+      device its own), `global` (all devices), a number n (groups of n
+      consecutive devices), or `tpu`, the rule of the authors' V1 code: local up
+      to 8 devices, then groups of max(8, devices // 8).
     num_devices: over all processes.
   """
+  if setting == 'tpu':
+    setting = 'local' if num_devices <= 8 else str(max(8, num_devices // 8))
   if setting == 'local':
     return {'bn_axis_name': None, 'bn_groups': None}
   if setting == 'global':
@@ -102,8 +105,8 @@ def bn_groups(setting: str, num_devices: int) -> dict[str, Any]:
   size = int(setting) if setting.isdecimal() else 0
   if size < 1 or num_devices % size:
     raise errors.UserError(
-      f'config.model.bn_groups={setting!r}: write local, global, or a number '
-      f'that divides the {num_devices} devices'
+      f'config.model.bn_groups={setting!r}: write local, global, tpu, or a '
+      f'number that divides the {num_devices} devices'
     )
   groups = np.arange(num_devices).reshape(-1, size)
   return {

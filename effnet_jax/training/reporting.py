@@ -57,6 +57,13 @@ class Reporter:
       )
       self._write()
 
+  def __enter__(self) -> 'Reporter':
+    return self
+
+  def __exit__(self, *_) -> None:
+    if self._events is not None:
+      self._events.close()
+
   def say(self, text: str) -> None:
     if self._events is not None:
       print(text, flush=True)
@@ -83,13 +90,17 @@ class Reporter:
     """Writes summary.json and draws curves.png."""
     if self._events is None:
       return
-    self._events.close()
     try:
       with (self._workdir / 'curves.png').open('wb') as file:
         draw_curves(self.history, file, title)
     except errors.UserError as error:
       self.say(f'No curves.png: {error}')
     _write(self._workdir / 'summary.json', json.dumps(summary, indent=2))
+
+  def conclude(self) -> None:
+    """Says what a finished run reached and where its files lie."""
+    if self._events is not None:  # summary.json is this process's
+      self.say(results(self._workdir))
 
   def _write(self):
     # Whole, for buckets cannot be appended to, and a resumed run takes back
@@ -221,7 +232,7 @@ def draw_curves(history: History, file: BinaryIO, title: str) -> None:
     from matplotlib.figure import Figure
   except ImportError as error:
     raise errors.UserError(
-      "curves need matplotlib: pip install 'effnet-jax[quickstart]'"
+      'curves need matplotlib: pip install matplotlib'
     ) from error
 
   figure = Figure(figsize=(13, 4), layout='constrained')

@@ -175,26 +175,35 @@ def test_the_step_of_b0_traces_in_bfloat16():
   assert set(types) == {'bf16'}
 
 
-def test_quickstart_builds_once_its_data_is_counted():
-  config = _load('quickstart')
-  with pytest.raises(UserError, match='config.data.num_classes'):
-    program.build(config, _devices())
-  config.data.num_classes, config.data.train_examples = 10, 1497
-  built = program.build(config, _devices())
-  assert built.total_steps == 936  # 40 * 1497 / 64
-  assert built.model.spec.mean == (0.5, 0.5, 0.5)
-  assert built.model.spec.bn_momentum == 0.9
-  # Two epochs of warm-up are 46.8 steps; then half a cosine, from .01.
-  expected = 0.005 * (1 + math.cos(math.pi * 46 / 936))
-  assert float(built.schedule(46)) == pytest.approx(expected, rel=1e-5)
-
-
 def _changed(**changes):
   """The quickstart config, its data counted and some keys set."""
   config = _load('quickstart')
   changes = {'data.num_classes': 10, 'data.train_examples': 1497, **changes}
   config.update_from_flattened_dict(changes)
   return config
+
+
+def test_a_config_builds_once_its_data_is_counted():
+  with pytest.raises(UserError, match=r'config\.data\.num_classes'):
+    program.build(_load('quickstart'), _devices())
+  config = _changed(
+    **{
+      'duration': '40 epochs',
+      'batch_size': 64,
+      'schedule.decay': 'cosine',
+      'schedule.learning_rate': 0.04,
+      'schedule.warmup': '2 epochs',
+    }
+  )
+  built = program.build(config, _devices())
+  assert built.model.spec.num_classes == 10
+  assert built.total_steps == 936  # 40 * 1497 / 64
+  assert built.steps('2 epochs', 'log.every') == 47  # 46.8
+  assert built.steps('1 example', 'log.every') == 1  # never none
+  # Warm-up is the whole steps in two epochs; then half a cosine from .01.
+  expected = 0.005 * (1 + math.cos(math.pi * 46 / 936))
+  assert float(built.schedule(46)) == pytest.approx(expected, rel=1e-5)
+  assert float(built.schedule(23)) == pytest.approx(0.005, rel=1e-5)
 
 
 def test_overrides_reach_the_model():

@@ -66,7 +66,7 @@ def test_digits_slices_are_disjoint_and_named():
 
 def test_missing_sklearn_names_the_pip_line(monkeypatch):
   monkeypatch.setitem(sys.modules, 'sklearn.datasets', None)
-  assert "pip install 'effnet-jax[quickstart]'" in _message('digits', 'test')
+  assert 'pip install scikit-learn' in _message('digits', 'test')
 
 
 def test_array_source_checks_lengths():

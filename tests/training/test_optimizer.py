@@ -189,3 +189,5 @@ def test_unknown_names():
     optimizer.create('rmsprob', CONSTANT)
   with pytest.raises(UserError, match=r"decay_mask 'kernel': .* kernels"):
     optimizer.decay_mask(_params(), 'kernel')
+  with pytest.raises(UserError, match=r"decay_mask 'kernel': .* kernels"):
+    optimizer.create('rmsprop', CONSTANT, mask='kernel')

@@ -68,6 +68,16 @@ def test_batch_norm_groups_are_consecutive_devices():
   assert groups('8')['bn_groups'] == (tuple(range(8)),)
 
 
+def test_published_groups():
+  # tensorflow/tpu, TpuBatchNormalization: local up to 8 shards, then groups of
+  # max(8, shards // 8) consecutive ones.
+  sizes = {}
+  for devices in (1, 8, 16, 64, 128, 1024):
+    groups = parallel.bn_groups('tpu', devices)['bn_groups']
+    sizes[devices] = len(groups[0]) if groups else None
+  assert sizes == {1: None, 8: None, 16: 8, 64: 8, 128: 16, 1024: 128}
+
+
 @pytest.mark.parametrize('setting', ['3', '16', '0', '-2', '2.0', '', 'all'])
 def test_impossible_batch_norm_groups(setting):
   text = _error(parallel.bn_groups, setting, 8)

@@ -88,11 +88,9 @@ def _reporter(tmp_path, history=None, step=0, enabled=True):
   return reporting.Reporter(workdir, history, step, enabled)
 
 
-@pytest.fixture
-def finish(monkeypatch):
+def _finish(report):
   """Ends a report: TensorBoard's events are written by a thread of its own."""
-  monkeypatch.setattr(reporting, 'draw_curves', lambda *_: None)
-  return lambda report: report.finish({}, 'title')
+  report.__exit__()
 
 
 def _lines(tmp_path):
@@ -123,7 +121,7 @@ def _scalars(tmp_path):
   ]
 
 
-def test_entries_go_to_the_history_the_file_and_tensorboard(tmp_path, finish):
+def test_entries_go_to_the_history_the_file_and_tensorboard(tmp_path):
   report = _reporter(tmp_path)
   assert _lines(tmp_path) == []
   report.add(TRAINING)
@@ -131,7 +129,7 @@ def test_entries_go_to_the_history_the_file_and_tensorboard(tmp_path, finish):
   report.add(EVALUATION)
   assert report.history == [TRAINING, EVALUATION]
   assert _lines(tmp_path) == [TRAINING, EVALUATION]
-  finish(report)
+  _finish(report)
   assert _scalars(tmp_path) == [
     ('train/loss', 2, 1.5),
     ('train/learning_rate', 2, pytest.approx(0.1)),
@@ -140,17 +138,17 @@ def test_entries_go_to_the_history_the_file_and_tensorboard(tmp_path, finish):
 
 
 def test_a_resumed_run_takes_back_what_came_after_its_checkpoint(
-  tmp_path, finish
+  tmp_path,
 ):
   report = _reporter(tmp_path)
   report.add(TRAINING)
   report.add({**TRAINING, 'step': 4})
-  finish(report)
+  _finish(report)
   report = _reporter(tmp_path, [dict(TRAINING)], step=2)
   assert _lines(tmp_path) == [TRAINING]
   report.add({**TRAINING, 'step': 3})
   assert [line['step'] for line in _lines(tmp_path)] == [2, 3]
-  finish(report)
+  _finish(report)
   # TensorBoard drops the events from this step on that were written before.
   starts = [
     event.step
