@@ -7,9 +7,10 @@ from types import FrameType
 class Interrupted(Exception):
   """A signal ended the run; it was saved and can be resumed."""
 
-  def __init__(self, message: str, number: signal.Signals):
+  def __init__(self, message: str, number: signal.Signals | None):
     super().__init__(message)
-    self.signal = number
+    # None: another process was told to stop.
+    self.signal = number or signal.SIGTERM
 
 
 class Interruption:

@@ -125,6 +125,7 @@ def train(
   batches = data.train_batches(run['data'])
   window = metrics.Window(run['window'], first)
   timer = reporting.Timer(run['seconds'], first, config.batch_size)
+  report.say('compiling the training step ...')
 
   with contextlib.closing(batches), Interruption() as interruption:
     for number in range(first + 1, last + 1):

@@ -62,8 +62,12 @@ def divide(metrics: Metrics) -> dict[str, float]:
   }
 
 
+# A state whose last step has all three finite is finite itself.
+_MUST_BE_FINITE = ('loss', 'gradient_norm', 'update_norm')
+
+
 class NonFiniteError(errors.UserError):
-  """The loss or the gradient of a step is infinite or not a number."""
+  """Loss, gradient or update of a step is infinite or not a number."""
 
 
 class Window:
@@ -89,12 +93,12 @@ class Window:
     """Fetches and adds up what is pending.
 
     Raises:
-      NonFiniteError: naming the first step whose loss or gradient is bad.
+      NonFiniteError: naming the first step where one of them is bad.
     """
     for metrics in jax.device_get(self._pending):
       self._step += 1
       sums = jax.tree.map(float, metrics)
-      for name in ('loss', 'gradient_norm'):
+      for name in (n for n in _MUST_BE_FINITE if n in sums):
         if not math.isfinite(sums[name][0]):
           raise NonFiniteError(
             f'step {self._step}: the {name.replace("_", " ")} is '

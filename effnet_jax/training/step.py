@@ -41,7 +41,8 @@ def train_step(
 
   Returns:
     The new state, and metrics as (sum, count) over the global batch;
-    `gradient_norm` is among them, before clipping and weight decay.
+    `gradient_norm` is among them, before clipping and weight decay, and
+    `update_norm`, of what is added to the parameters.
   """
   rng = jax.random.fold_in(key, state.step)
   rng = jax.random.fold_in(rng, lax.axis_index(axis_name))
@@ -78,6 +79,7 @@ def train_step(
   metrics['gradient_norm'] = optax.tree.norm(grads), jnp.ones(())
 
   updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+  metrics['update_norm'] = optax.tree.norm(updates), jnp.ones(())
   params = optax.apply_updates(state.params, updates)
   decay = schedules.ema_decay(state.step, ema_limit)
   average = lambda old, new: decay * old + (1 - decay) * new

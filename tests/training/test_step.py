@@ -348,6 +348,9 @@ def test_parts_are_averaged(linear):
     metrics['gradient_norm'][0], np.linalg.norm(gradient), rtol=1e-5
   )
   np.testing.assert_allclose(
+    metrics['update_norm'][0], 0.1 * np.linalg.norm(gradient), rtol=1e-5
+  )
+  np.testing.assert_allclose(
     metrics['loss'], (0.5 * np.square(error).sum(), 8), rtol=1e-5
   )
   # The second part starts from the first's statistics, on each device.
