@@ -1,4 +1,5 @@
-# make help lists the targets. PYTHON chooses the interpreter of a new .venv.
+# make help lists the targets. PYTHON chooses the interpreter of a new .venv;
+# for another one beside it: make test VENV=.venv312 PYTHON=python3.12
 PYTHON ?= python3
 VENV ?= .venv
 WORKDIR ?= runs/quickstart
@@ -37,8 +38,8 @@ $(VENV)/.%: requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo 'Python 3.11 or newer is needed: make $(MAKECMDGOALS)' \
 	    'PYTHON=/path/to/python3.12'; exit 1; }
-	@test -x $(BIN)/python || { echo 'Making $(VENV) ...'; \
-	  $(PYTHON) -m venv $(VENV); }
+	@test -x $(BIN)/pip || { echo 'Making $(VENV) ...'; \
+	  $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }; }
 	@echo 'Installing the packages (a minute or two) ...'
 	@$(BIN)/python -m pip install --quiet --editable '.[$*]'
 	@touch $@

@@ -7,6 +7,7 @@ finished; 2 wrong input, one line says which; 130 or 143 interrupted by SIGINT
 or SIGTERM, and saved.
 """
 
+import os
 import sys
 
 from absl import flags, logging
@@ -34,6 +35,11 @@ _PROCESS_ID = flags.DEFINE_integer('process_id', None, 'Of this one, from 0.')
 
 def main(argv: list[str]) -> int:
   # Intentionally short: what can be imported and tested is in effnet_jax.
+  if {'-h', '--help', '-help'} & set(argv):
+    print(__doc__, flags.FLAGS.module_help('effnet_jax.flags'))
+    print(flags.FLAGS.main_module_help())
+    return 0
+  parallel = None
   try:
     config = parse(argv)
     if not _WORKDIR.value:
@@ -43,7 +49,7 @@ def main(argv: list[str]) -> int:
     # Here, for it takes seconds to import and --help should not.
     from effnet_jax.training import loop, parallel
 
-    if _DISTRIBUTED.value or _COORDINATOR.value:
+    if _DISTRIBUTED.value or _COORDINATOR.value or _PROCESS_COUNT.value:
       parallel.initialize(
         _COORDINATOR.value, _PROCESS_COUNT.value, _PROCESS_ID.value
       )
@@ -54,7 +60,12 @@ def main(argv: list[str]) -> int:
       return 128 + interrupted.signal
   except errors.UserError as error:
     print(f'error: {error}', file=sys.stderr, flush=True)
+    if parallel and parallel.process_count() > 1:
+      os._exit(2)  # JAX would wait for the others, who wait for this one
     return 2
+  except KeyboardInterrupt:
+    print('\ninterrupted; the last checkpoint stands', file=sys.stderr)
+    return 130
   return 0
 
 

@@ -69,9 +69,9 @@ def get_config() -> ConfigDict:
   data.num_classes = placeholder(int)
   data.train_examples = placeholder(int)
   # Random crop: share of the image's area, width / height, share of the whole
-  # image it must cover (V1 has .1, so areas below 10 % never occur). None for
+  # image it must cover (V1 has .1, so areas below 10 % never occur). () for
   # crop_area: no random crop.
-  data.crop_area = placeholder(tuple)
+  data.crop_area = ()
   data.crop_aspect = (3 / 4, 4 / 3)
   data.min_covered = 0.1
   # Pixels that the resized image is moved by at random, each way.
@@ -80,7 +80,7 @@ def get_config() -> ConfigDict:
   # tf1 (the published recipes) or pillow (what timm's weights expect).
   data.resampling = 'tf1'
   # Evaluation crops the centre, size / (size + crop_padding) of the shorter
-  # side; None squashes the whole image. V1 was published with 32.
+  # side; -1 squashes the whole image. V1 was published with 32.
   data.crop_padding = 32
   data.exif_orientation = False  # the published pipelines ignore it
   data.workers = 0  # decoding processes a host; 0: threads of this process
@@ -121,9 +121,9 @@ def get_config() -> ConfigDict:
 
   config.checkpoint = checkpoint = ConfigDict()
   checkpoint.every = '1 epoch'
-  checkpoint.keep = 2  # the last ones; the best one is kept besides
+  checkpoint.keep = 2  # the last ones; the best of the saved is kept besides
 
   config.log = log = ConfigDict()
   log.every = '100 steps'
 
-  return config
+  return config.lock()

@@ -26,7 +26,7 @@ def get_config() -> ConfigDict:
   config.model.overrides.mean = (0.286, 0.286, 0.286)  # of the training images
   config.model.overrides.std = (0.353, 0.353, 0.353)
   config.data.source = 'fashion_mnist'
-  config.data.crop_area = None  # shifted instead, at full resolution
+  config.data.crop_area = ()  # shifted instead, at full resolution
   config.data.shift = 2
   config.data.resampling = 'pillow'
   config.data.crop_padding = 0

@@ -23,7 +23,7 @@ def get_config() -> ConfigDict:
   # 900 steps are too few for moving statistics that keep 99 % of the old.
   config.model.overrides.bn_momentum = 0.9
   config.data.source = 'digits'
-  config.data.crop_area = None  # 8 pixels are too few to crop
+  config.data.crop_area = ()  # 8 pixels are too few to crop
   config.data.shift = 2
   config.data.flip = False  # a mirrored digit is another sign
   config.data.resampling = 'pillow'

@@ -12,6 +12,7 @@ _PUBLIC = {
   'get_spec': 'effnet_jax.models.variants',
   'normalize': 'effnet_jax.models.normalize',
   'UserError': 'effnet_jax.errors',
+  'build': 'effnet_jax.training.program',
   'train_and_evaluate': 'effnet_jax.training.loop',
   'load': 'effnet_jax.training.loop',
 }

@@ -14,6 +14,7 @@ be most of the work at small sizes.
 
 import dataclasses
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -288,6 +289,8 @@ def _cores() -> int:
 
 def _start_worker(index: int, count: int) -> None:
   del index, count
+  # Ctrl-C goes to every process of a terminal; the main one saves and ends us.
+  signal.signal(signal.SIGINT, signal.SIG_IGN)
   cv2.setNumThreads(1)  # the workers are the parallelism
 
 

@@ -71,15 +71,20 @@ class Preprocess:
       near = near_names(self.resampling, METHODS)
       raise UserError(f'no resampling {self.resampling!r}: {near}')
     if self.crop_area is not None:
-      low, high = self.crop_area
-      if not 0 < low <= high <= 1:
+      if len(self.crop_area) != 2 or not (
+        0 < self.crop_area[0] <= self.crop_area[1] <= 1
+      ):
         raise UserError(
           f'crop_area {self.crop_area}: give (lowest, highest) within 0..1'
         )
-    if not 0 < self.crop_aspect[0] <= self.crop_aspect[1]:
+    if len(self.crop_aspect) != 2 or not (
+      0 < self.crop_aspect[0] <= self.crop_aspect[1]
+    ):
       raise UserError(
         f'crop_aspect {self.crop_aspect}: give (lowest, highest) above 0'
       )
+    if not 0 <= self.min_covered <= 1:
+      raise UserError(f'min_covered {self.min_covered}: give 0..1')
     if not 0 <= self.shift < self.size:
       raise UserError(f'shift {self.shift}: give 0..{self.size - 1} pixels')
     if self.crop_padding is not None and self.crop_padding < 0:

@@ -124,7 +124,8 @@ def _how_to_prepare(name: str, looked: str, path: str) -> str:
       f'{looked}/downloads/manual, then '
     )
   return (
-    f'{name} is not prepared in {looked}: {first}run {_command(name, path)}'
+    f'{name} is not prepared in {looked}: {first}run {_command(name, path)} '
+    '(where TFDS asks for it, after pip install tensorflow-cpu)'
   )
 
 

@@ -122,6 +122,13 @@ def build(
   return EfficientNet(spec, dtype, depthwise, **attributes)
 
 
+def shapes(model: EfficientNet) -> dict[str, Any]:
+  """Returns shapes and dtypes of the variables, computing none of them."""
+  # No parameter depends on the size of the image.
+  images = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
+  return jax.eval_shape(model.init, jax.random.key(0), images)
+
+
 def init(model: EfficientNet, seed: int = 0) -> dict[str, Any]:
   """Returns fresh variables: `params` and `batch_stats`, all float32.
 
@@ -130,8 +137,6 @@ def init(model: EfficientNet, seed: int = 0) -> dict[str, Any]:
   seed, its path and its shape only, so that two networks start alike wherever
   they are alike.
   """
-  images = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
-  shapes = jax.eval_shape(model.init, jax.random.key(0), images)
 
   def draw(path, leaf):
     module, name = path[-2].key, path[-1].key
@@ -149,8 +154,9 @@ def init(model: EfficientNet, seed: int = 0) -> dict[str, Any]:
     )(leaf.shape)
     return rng.standard_normal(leaf.shape, np.float32) * np.float32(std)
 
+  # Copies: on CPU a JAX array may otherwise share numpy's memory.
   return jax.tree.map(
-    jnp.asarray, jax.tree_util.tree_map_with_path(draw, shapes)
+    jnp.array, jax.tree_util.tree_map_with_path(draw, shapes(model))
   )
 
 

@@ -151,7 +151,11 @@ class ModelSpec:
     check(self.stem_stride in (1, 2), 'stem_stride must be 1 or 2')
     check(self.bn_epsilon > 0, 'bn_epsilon must be above 0')
     for field in ('mean', 'std'):
-      check(len(getattr(self, field)) == 3, f'{field} must be three numbers')
+      values = getattr(self, field)
+      check(
+        len(values) == 3 and all(isinstance(v, int | float) for v in values),
+        f'{field} must be three numbers',
+      )
     check(all(std > 0 for std in self.std), 'every std must be above 0')
     for stage in self.stages:
       check(

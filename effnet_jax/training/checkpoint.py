@@ -26,6 +26,23 @@ logging.get_absl_logger().addFilter(
 )
 
 
+def open_workdir(workdir: epath.PathLike) -> epath.Path:
+  """Returns a work directory's absolute path, on a disk or a bucket.
+
+  Raises:
+    UserError: the package for that kind of bucket is missing.
+  """
+  path = epath.Path(workdir).expanduser().absolute()
+  try:
+    path.exists()
+  except ImportError as error:
+    raise errors.UserError(
+      f'{path} needs a package that is not installed ({error}): pip install '
+      "'etils[epath-gcs]' google-cloud-storage"
+    ) from error
+  return path
+
+
 class Checkpoints:
   """The checkpoints of one run, in `workdir/checkpoints/STEP`.
 
@@ -132,18 +149,19 @@ class Checkpoints:
     try:
       yield
     except (OSError, RuntimeError, ValueError) as error:
-      first_line = str(error).strip().splitlines()[0][:200]
+      lines = str(error).strip().splitlines() or [type(error).__name__]
       raise errors.UserError(
         f'a checkpoint could not be written to {self.directory} '
-        f'({first_line}); the earlier ones are kept: make room there, then '
+        f'({lines[0][:200]}); the earlier ones are kept: make room there, then '
         'give the same command again'
       ) from error
 
   def run(self, step: int) -> dict[str, Any]:
     """Returns what was saved beside the state of a step."""
-    restored = self._manager.restore(
-      step, args=ocp.args.Composite(run=ocp.args.JsonRestore())
-    )
+    with self._reading(step):
+      restored = self._manager.restore(
+        step, args=ocp.args.Composite(run=ocp.args.JsonRestore())
+      )
     return restored['run']
 
   def state(self, step: int, abstract: Any, sharding: Any) -> Any:
@@ -158,7 +176,8 @@ class Checkpoints:
       UserError: the checkpoint holds another tree or other shapes.
     """
     # Before Orbax finds out: it would leave threads behind, and their traces.
-    saved = _shapes(self._manager.item_metadata(step)['state'].tree)
+    with self._reading(step):
+      saved = _shapes(self._manager.item_metadata(step)['state'].tree)
     wanted = _shapes(abstract)
     for name in sorted({**saved, **wanted}):
       if saved.get(name) != wanted.get(name):
@@ -171,18 +190,23 @@ class Checkpoints:
       lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
       abstract,
     )
-    try:
+    with self._reading(step):
       restored = self._manager.restore(
         step,
         args=ocp.args.Composite(state=ocp.args.StandardRestore(target)),
       )
-    except (ValueError, KeyError, TypeError) as error:
-      first_line = str(error).strip().splitlines()[0][:200]
+    return restored['state']
+
+  @contextlib.contextmanager
+  def _reading(self, step):
+    try:
+      yield
+    except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
+      lines = str(error).strip().splitlines() or [type(error).__name__]
       raise errors.UserError(
         f'checkpoint {step} in {self.directory} could not be read '
-        f'({first_line}); remove it to go on from the one before'
+        f'({lines[0][:200]}); remove it to go on from the one before'
       ) from error
-    return restored['state']
 
 
 def _shapes(tree: Any) -> dict[str, list[int]]:

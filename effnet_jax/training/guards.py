@@ -1,5 +1,6 @@
 """Signals that ask a run to save and leave."""
 
+import os
 import signal
 from types import FrameType
 
@@ -51,8 +52,6 @@ class Interruption:
     del frame
     self.signal = signal.Signals(number)
     self.__exit__()
-    print(
-      f'\n{self.signal.name}: saving after this step '
-      '(once more to leave without saving)',
-      flush=True,
-    )
+    # Not print: a signal may come while something else is printing.
+    text = f'\n{self.signal.name}: saving soon (once more: leave at once)\n'
+    os.write(1, text.encode())

@@ -1,7 +1,6 @@
 """The story of a run, in order: config and data in, checkpoints out."""
 
 import contextlib
-import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,7 +12,7 @@ from effnet_jax import errors
 from effnet_jax.evaluation import accuracy
 from effnet_jax.models import efficientnet, macs
 from effnet_jax.training import metrics, parallel, reporting, resume
-from effnet_jax.training.checkpoint import Checkpoints
+from effnet_jax.training.checkpoint import Checkpoints, open_workdir
 from effnet_jax.training.guards import Interrupted, Interruption
 from effnet_jax.training.program import Data, Program, build, describe
 from effnet_jax.training.state import TrainState
@@ -40,12 +39,17 @@ def train_and_evaluate(
     UserError: anything wrong with config, data or work directory.
     Interrupted: SIGINT or SIGTERM, after saving.
   """
-  workdir = epath.Path(workdir).absolute()
+  workdir = open_workdir(workdir)
   data = Data(config)
   config = data.config
   program = build(config, devices)
   with Checkpoints(workdir, config.checkpoint.keep) as checkpoints:
     first = checkpoints.latest() or 0
+    if first > program.total_steps:
+      raise errors.UserError(
+        f'config.duration={config.duration!r} is {program.total_steps} steps, '
+        f'but {workdir} has {first} behind it'
+      )
     if first:
       run = checkpoints.run(first)
       resume.check_resumable(config, run['config'])
@@ -57,10 +61,12 @@ def train_and_evaluate(
       workdir, run['history'], first, parallel.process_index() == 0
     ) as report:
       report.say(describe(config, program, first))
-      if first >= program.total_steps and (workdir / 'summary.json').exists():
+      finished = reporting.finished_step(workdir)
+      if first == program.total_steps and finished is not None:
         report.say('This run is finished; nothing to do.')
-        state = restore(checkpoints, reported_step(checkpoints), program)
+        state = restore(checkpoints, finished, program)
       else:
+        report.begin()
         evaluate = evaluator(program, data, report)
         state, seconds = train(
           config, program, data, state, run, evaluate, checkpoints, report
@@ -129,7 +135,7 @@ def train(
 
   with contextlib.closing(batches), Interruption() as interruption:
     for number in range(first + 1, last + 1):
-      with timer.waiting():
+      with timer.waiting(window.latest_is_done):
         batch = next(batches)
       batch = parallel.shard(batch, program.devices)
       state, step_metrics = program.train_step(state, batch, key)
@@ -167,7 +173,7 @@ def train(
           {
             'config': config.to_dict(),
             'data': batches.get_state(),
-            'history': report.history,
+            'history': list(report.history),  # written later
             'seconds': timer.seconds(),
             'window': window.sums,
           },
@@ -207,19 +213,9 @@ def restore(
   """Returns the state of a step, placed on the program's devices."""
   return checkpoints.state(
     step,
-    jax.eval_shape(program.init),
+    program.abstract_state(),
     parallel.global_sharding(program.devices),
   )
-
-
-def reported_step(checkpoints: Checkpoints) -> int:
-  """Returns the step that summary.json reports, else the newest."""
-  summary = checkpoints.directory.parent / 'summary.json'
-  if summary.exists():
-    step = json.loads(summary.read_text())['step']
-    if step in checkpoints.steps():  # not where a run was prolonged since
-      return step
-  return checkpoints.steps()[-1]
 
 
 def load(
@@ -239,13 +235,13 @@ def load(
     model, variables = effnet_jax.load('runs/quickstart')
     logits, endpoints = model.apply(variables, images)
   """
-  workdir = epath.Path(workdir).absolute()
+  workdir = open_workdir(workdir)
   if not (workdir / 'checkpoints').exists():
     raise errors.UserError(f'{workdir} holds no checkpoints of a training run')
   with Checkpoints(workdir, writing=False) as checkpoints:
     if checkpoints.latest() is None:
       raise errors.UserError(f'{workdir} holds no finished checkpoint yet')
-    step = reported_step(checkpoints)
+    step = reporting.finished_step(workdir) or checkpoints.latest()
     config = ConfigDict(checkpoints.run(step)['config'])
     config.model.bn_groups = 'local'  # whatever devices it was trained on
     program = build(config, parallel.one_device())

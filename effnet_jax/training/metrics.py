@@ -89,6 +89,10 @@ class Window:
   def append(self, metrics: Metrics) -> None:
     self._pending.append(metrics)
 
+  def latest_is_done(self) -> bool:
+    """Returns whether the devices have finished the latest step."""
+    return not self._pending or self._pending[-1]['loss'][0].is_ready()
+
   def read(self) -> None:
     """Fetches and adds up what is pending.
 

@@ -1,7 +1,7 @@
 """The one module that knows devices, processes and pmap.
 
 `jax.pmap` is in maintenance mode and is, since jax 0.10, a jit of shard_map. It
-is kept here, behind five functions, in the form that its own migration guide
+is kept here, behind plain functions, in the form that its own migration guide
 asks for: state in one replicated piece (no leading device axis), placed before
 the first step, donated by position.
 """
@@ -96,13 +96,14 @@ def bn_groups(setting: str, num_devices: int) -> dict[str, Any]:
       to 8 devices, then groups of max(8, devices // 8).
     num_devices: over all processes.
   """
-  if setting == 'tpu':
-    setting = 'local' if num_devices <= 8 else str(max(8, num_devices // 8))
-  if setting == 'local':
+  if setting == 'local' or (setting == 'tpu' and num_devices <= 8):
     return {'bn_axis_name': None, 'bn_groups': None}
   if setting == 'global':
     return {'bn_axis_name': AXIS, 'bn_groups': None}
-  size = int(setting) if setting.isdecimal() else 0
+  if setting == 'tpu':
+    size = max(8, num_devices // 8)
+  else:
+    size = int(setting) if setting.isdecimal() else 0
   if size < 1 or num_devices % size:
     raise errors.UserError(
       f'config.model.bn_groups={setting!r}: write local, global, tpu, or a '
@@ -140,11 +141,6 @@ def pmap_eval(step: Callable, devices: Sequence[jax.Device]) -> Callable:
 
 def _local(devices):
   return [d for d in devices if d.process_index == jax.process_index()]
-
-
-def local_count(devices: Sequence[jax.Device]) -> int:
-  """Returns how many of the devices belong to this process."""
-  return len(_local(devices))
 
 
 def replicate(tree: Any, devices: Sequence[jax.Device]) -> Any:

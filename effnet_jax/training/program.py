@@ -55,6 +55,7 @@ class Data:
       'test': open_split(config.data.test_split),
     }
     self.config = self._with_sizes(config)
+    self._arguments()  # what is wrong with them is said before anything runs
 
   def _with_sizes(self, config):
     config = config.copy_and_resolve_references()
@@ -77,12 +78,12 @@ class Data:
       'preprocess': preprocess.Preprocess(
         size=model_spec(self.config).resolution,
         resampling=data.resampling,
-        crop_area=data.crop_area,
+        crop_area=tuple(data.crop_area) or None,
         crop_aspect=data.crop_aspect,
         min_covered=data.min_covered,
         shift=data.shift,
         flip=data.flip,
-        crop_padding=data.crop_padding,
+        crop_padding=None if data.crop_padding < 0 else data.crop_padding,
         exif_orientation=data.exif_orientation,
       ),
       'process_index': parallel.process_index(),
@@ -122,6 +123,7 @@ class Program:
     total_steps: length of training.
     schedule: learning rate as a function of the step.
     init: () -> the state before the first step, not placed on devices.
+    abstract_state: () -> its shapes and dtypes.
     train_step: (state, batch, key) -> (state, metrics), mapped over devices.
     eval_step: (variables, batch) -> metrics, mapped over devices.
     steps: converts a duration of the config to steps.
@@ -132,6 +134,7 @@ class Program:
   total_steps: int
   schedule: schedules.Schedule
   init: Callable[[], state.TrainState]
+  abstract_state: Callable[[], state.TrainState]
   train_step: Callable[..., Any]
   eval_step: Callable[..., Any]
   steps: Callable[[str, str], int]
@@ -152,6 +155,46 @@ def model_spec(config: ConfigDict) -> spec.ModelSpec:
   )
 
 
+def check_values(config: ConfigDict) -> None:
+  """Raises `UserError` for a number outside its range, naming the key."""
+  for key, value, holds, what in (
+    ('seed', config.seed, 0 <= config.seed < 2**32, 'in 0..2**32-1'),
+    ('ema', config.ema, 0 <= config.ema < 1, 'in [0, 1)'),
+    (
+      'objective.label_smoothing',
+      config.objective.label_smoothing,
+      0 <= config.objective.label_smoothing < 1,
+      'in [0, 1)',
+    ),
+    (
+      'checkpoint.keep',
+      config.checkpoint.keep,
+      config.checkpoint.keep >= 1,
+      '1 or more',
+    ),
+    (
+      'data.max_bad_fraction',
+      config.data.max_bad_fraction,
+      0 <= config.data.max_bad_fraction <= 1,
+      'in 0..1',
+    ),
+    (
+      'data.workers',
+      config.data.workers,
+      config.data.workers >= 0,
+      '0 or more',
+    ),
+    (
+      'evaluation.report',
+      config.evaluation.report,
+      config.evaluation.report in ('last', 'best'),
+      'last or best',
+    ),
+  ):
+    if not holds:
+      raise errors.UserError(f'config.{key}={value!r} must be {what}')
+
+
 def build(
   config: ConfigDict, devices: Sequence[jax.Device] | None = None
 ) -> Program:
@@ -169,6 +212,7 @@ def build(
       'this config leaves its data set to be counted: set '
       'config.data.num_classes and config.data.train_examples'
     )
+  check_values(config)
   devices = parallel.devices_or_all(devices)
   parallel.check_batch(config.batch_size, config.accumulate, devices)
   parallel.check_batch(
@@ -225,6 +269,9 @@ def build(
     total_steps=total_steps,
     schedule=schedule,
     init=lambda: state.create(efficientnet.init(model, config.seed), tx),
+    abstract_state=lambda: jax.eval_shape(
+      functools.partial(state.create, optimizer=tx), efficientnet.shapes(model)
+    ),
     train_step=parallel.pmap_train(train_step, devices),
     eval_step=parallel.pmap_eval(
       accuracy.eval_step(model.apply, to_input), devices

@@ -5,7 +5,7 @@ import json
 import platform
 import subprocess
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -46,16 +46,8 @@ class Reporter:
     self, workdir: epath.Path, history: History, step: int, enabled: bool
   ):
     self.history = history
-    self._workdir = workdir
+    self._workdir, self._step, self._enabled = workdir, step, enabled
     self._events = None
-    if enabled:
-      # Events after `step` are from a run that was cut off there.
-      self._events = tensorboardX.SummaryWriter(
-        str(workdir / 'tensorboard'),
-        purge_step=step + 1 if step else None,
-        write_to_disk=True,
-      )
-      self._write()
 
   def __enter__(self) -> 'Reporter':
     return self
@@ -64,8 +56,21 @@ class Reporter:
     if self._events is not None:
       self._events.close()
 
+  def begin(self) -> None:
+    """Makes the files ready for what comes after the step."""
+    if not self._enabled:
+      return
+    (self._workdir / 'summary.json').unlink(missing_ok=True)  # of a shorter run
+    self._events = tensorboardX.SummaryWriter(
+      str(self._workdir / 'tensorboard'),
+      # Later events are from a part of this run that was cut off.
+      purge_step=self._step + 1,
+      write_to_disk=True,
+    )
+    self._write()
+
   def say(self, text: str) -> None:
-    if self._events is not None:
+    if self._enabled:
       print(text, flush=True)
 
   def add(self, entry: dict[str, float]) -> None:
@@ -83,12 +88,12 @@ class Reporter:
   def progress(self, items: Iterable[Any], what: str) -> Iterable[Any]:
     """Passes items on, with a bar where a person is watching."""
     # disable=None: no bar unless the output is a terminal.
-    disable = None if self._events is not None else True
+    disable = None if self._enabled else True
     return tqdm.tqdm(items, what, leave=False, disable=disable)
 
   def finish(self, summary: dict[str, Any], title: str) -> None:
     """Writes summary.json and draws curves.png."""
-    if self._events is None:
+    if not self._enabled:
       return
     try:
       with (self._workdir / 'curves.png').open('wb') as file:
@@ -99,7 +104,7 @@ class Reporter:
 
   def conclude(self) -> None:
     """Says what a finished run reached and where its files lie."""
-    if self._events is not None:  # summary.json is this process's
+    if self._enabled:  # summary.json is this process's
       self.say(results(self._workdir))
 
   def _write(self):
@@ -112,8 +117,14 @@ class Reporter:
 def _write(path: epath.Path, text: str) -> None:
   """Replaces a file; no reader sees half of it."""
   temporary = path.parent / f'.{path.name}.tmp'
-  temporary.write_text(text)
-  temporary.replace(path)
+  try:
+    temporary.write_text(text)
+    temporary.replace(path)
+  except OSError as error:
+    raise errors.UserError(
+      f'{path} could not be written ({error}); make room there, then give the '
+      'same command again'
+    ) from error
 
 
 class Timer:
@@ -139,11 +150,17 @@ class Timer:
     return f'first step done, compilation included, after {taken}'
 
   @contextlib.contextmanager
-  def waiting(self):
-    """Counts the time inside as spent waiting for input."""
-    start = time.perf_counter()
+  def waiting(self, devices_idle: Callable[[], bool]):
+    """Counts the time inside as spent waiting for input.
+
+    Only time in which the devices have nothing to do: the host runs ahead of
+    them, and what it waits for meanwhile costs nothing. Where they fall idle on
+    the way, half of it.
+    """
+    start, idle_before = time.perf_counter(), devices_idle()
     yield
-    self._waited += time.perf_counter() - start
+    waited = time.perf_counter() - start
+    self._waited += waited * (idle_before + devices_idle()) / 2
 
   @contextlib.contextmanager
   def paused(self):
@@ -260,6 +277,12 @@ def draw_curves(history: History, file: BinaryIO, title: str) -> None:
   rate.set_title('learning rate')
   figure.suptitle(title)
   figure.savefig(file, format='png', dpi=110)
+
+
+def finished_step(workdir: epath.Path) -> int | None:
+  """Returns the step that summary.json reports, None without one."""
+  summary = workdir / 'summary.json'
+  return json.loads(summary.read_text())['step'] if summary.exists() else None
 
 
 def results(workdir: epath.Path) -> str:

@@ -7,8 +7,8 @@ from ml_collections import ConfigDict
 
 from effnet_jax import errors
 
-# What may change between the parts of a run: how long and where it goes, and
-# what is watched on the way, not what is learnt.
+# What may change between the parts of a run: how long it goes, where its data
+# lie, what is watched, and how the same global batch is worked through.
 _MAY_CHANGE = (
   'accumulate',
   'checkpoint',

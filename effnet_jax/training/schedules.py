@@ -75,6 +75,9 @@ def learning_rate(
       + errors.near_names(decay, DECAYS)
     )
 
+  if decay == 'exponential' and decay_steps <= 0:
+    raise errors.UserError('config.schedule.decay_every must be above 0')
+
   def schedule(step):
     step = jnp.asarray(step, jnp.float32)
     if decay == 'exponential':

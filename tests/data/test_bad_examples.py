@@ -3,7 +3,6 @@
 import multiprocessing
 import os
 import signal
-import time
 
 import numpy as np
 import pytest
@@ -105,11 +104,9 @@ def test_a_dead_worker_is_an_error_and_no_hang():
   next(iterator)
   (worker,) = multiprocessing.active_children()
   os.kill(worker.pid, signal.SIGKILL)
-  begin = time.monotonic()
   with pytest.raises(
     UserError, match='data worker process died: .*exit code -9'
   ):
     for _ in range(50):  # those that are ready may still come
       next(iterator)
-  assert time.monotonic() - begin < 30
   iterator.close()

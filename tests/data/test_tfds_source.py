@@ -3,7 +3,6 @@
 import io
 import pickle
 import socket
-import time
 
 import numpy as np
 import pytest
@@ -111,10 +110,9 @@ def test_other_features_are_named(prepared):
   'name', ['imagenet2012', 'mnist', 'oxford_iiit_pet:4.0.0', 'no_such_set']
 )
 def test_not_prepared_is_said_at_once(name, tmp_path, offline):
-  begin = time.monotonic()
+  # A retried download would fail at the first connection (`offline`).
   with pytest.raises(UserError) as info:
     open_source('tfds', 'train', name=name, path=str(tmp_path))
-  assert time.monotonic() - begin < 10
   message = str(info.value)
   assert '\n' not in message
   assert f'{name} is not prepared in {tmp_path}' in message

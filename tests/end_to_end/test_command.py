@@ -6,16 +6,21 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
+
+import effnet_jax
 
 ROOT = Path(__file__).parents[2]
 TINY = (
   '--config=configs/quickstart.py',
   '--config.batch_size=16',
   '--config.model.overrides.stages=r1_k3_s1_e1_o8_se r2_k3_s2_e2_o16_se',
+  '--config.model.overrides.depth=1.0',
   '--config.model.overrides.resolution=8',
   '--config.model.overrides.head_filters=32',
 )
@@ -77,6 +82,18 @@ BAD = {
     ['--config=configs/b0.py', '--config.data.path=/nowhere', '--workdir=w'],
     'imagenet2012',
   ),
+  'negative seed': (
+    [*TINY, '--config.seed=-1', '--workdir=w'],
+    'config.seed=-1 must be in 0..2**32-1',
+  ),
+  'half a crop': (
+    [*TINY, '--config.data.crop_area=(0.5,)', '--workdir=w'],
+    'crop_area (0.5,)',
+  ),
+  'bucket without its package': (
+    [*TINY, '--workdir=gs://no-such-bucket/run'],
+    'pip install',
+  ),
   'malformed duration': (
     [*TINY, '--config.duration=soon', '--workdir=w'],
     "config.duration='soon' is no duration",
@@ -101,18 +118,22 @@ def test_bad_input_ends_in_one_line(case):
 
 
 def wait_for_line(process, pattern):
-  for line in process.stdout:
-    if re.search(pattern, line):
-      return line
+  watchdog = threading.Timer(240, process.kill)
+  watchdog.start()
+  try:
+    for line in process.stdout:
+      if re.search(pattern, line):
+        return line
+  finally:
+    watchdog.cancel()
   raise AssertionError(f'{pattern!r} never came: {process.stderr.read()}')
 
 
-def parameters(workdir):
-  import effnet_jax
-
-  model, variables = effnet_jax.load(workdir)
-  images = np.random.default_rng(0).normal(size=(2, 8, 8, 3)).astype('float32')
-  return np.asarray(model.apply(variables, images)[0])
+def assert_same_weights(left, right):
+  for ema in (False, True):
+    _, ours = effnet_jax.load(left, ema=ema)
+    _, theirs = effnet_jax.load(right, ema=ema)
+    jax.tree.map(np.testing.assert_array_equal, ours, theirs)
 
 
 def test_killed_and_terminated_runs_resume_to_the_same_weights(tmp_path):
@@ -145,9 +166,7 @@ def test_killed_and_terminated_runs_resume_to_the_same_weights(tmp_path):
   process = train(*again)
   out, err = process.communicate(timeout=300)
   assert process.returncode == 0, err
-  np.testing.assert_array_equal(
-    parameters(tmp_path / 'broken'), parameters(tmp_path / 'straight')
-  )
+  assert_same_weights(tmp_path / 'broken', tmp_path / 'straight')
   first, second = (
     list(
       map(

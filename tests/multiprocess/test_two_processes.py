@@ -17,6 +17,7 @@ CONFIG = (
   '--config=configs/quickstart.py',
   '--config.batch_size=16',
   '--config.model.overrides.stages=r1_k3_s1_e1_o8_se r1_k3_s2_e2_o16_se',
+  '--config.model.overrides.depth=1.0',
   '--config.model.overrides.resolution=8',
   '--config.model.overrides.head_filters=32',
   # One process with two devices must give the same as two with one each.

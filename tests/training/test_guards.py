@@ -21,7 +21,7 @@ def handler():
 
 
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_sets_the_flag(handler, capsys, number):
+def test_a_signal_sets_the_flag(handler, capfd, number):
   catch, called = handler
   with guards.Interruption() as interruption:
     assert signal.getsignal(number) is not catch
@@ -30,7 +30,7 @@ def test_a_signal_sets_the_flag(handler, capsys, number):
     assert interruption.caught
     assert interruption.signal is number
     assert not called
-    assert number.name in capsys.readouterr().out
+    assert number.name in capfd.readouterr().out
     # The second of either kind is for whoever was there before.
     os.kill(os.getpid(), signal.SIGTERM)
     os.kill(os.getpid(), signal.SIGINT)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 
 import jax
@@ -20,6 +21,7 @@ def tiny_config(**overrides):
   config.duration = '6 steps'
   config.batch_size = 16
   config.model.overrides.stages = 'r1_k3_s1_e1_o8_se r2_k3_s2_e2_o16_se'
+  config.model.overrides.depth = 1.0  # the third block has a residual sum
   config.model.overrides.resolution = 8
   config.model.overrides.head_filters = 32
   config.evaluation.every = '3 steps'
@@ -27,7 +29,7 @@ def tiny_config(**overrides):
   config.checkpoint.every = '3 steps'
   config.log.every = '2 steps'
   config.update_from_flattened_dict(overrides)
-  return config.lock()
+  return config
 
 
 def run(config, workdir, num_devices=1):
@@ -53,6 +55,8 @@ def assert_equal_trees(left, right):
 def finished(tmp_path_factory):
   """An uninterrupted run of 6 steps."""
   workdir = tmp_path_factory.mktemp('finished')
+  blocks = program.model_spec(program.Data(tiny_config()).config).blocks()
+  assert any(b.residual and b.survival_probability < 1 for b in blocks)
   state, history = run(tiny_config(), workdir)
   return workdir, state, history
 
@@ -125,11 +129,16 @@ def test_finished_run_does_not_start_over(finished, capsys):
   assert_equal_trees(again, state)
 
 
-def test_longer_duration_goes_on(finished, tmp_path):
+def test_longer_duration_goes_on(tmp_path, monkeypatch):
   config = tiny_config(**{'schedule.decay': 'constant'})
   run(config, tmp_path)
-  with config.unlocked():
-    config.duration = '8 steps'
+  assert (tmp_path / 'summary.json').exists()
+  config.duration = '8 steps'
+  with monkeypatch.context() as patch:
+    interrupt_at(patch, 1)
+    with pytest.raises(loop.Interrupted):
+      run(config, tmp_path)
+  assert not (tmp_path / 'summary.json').exists()  # it was of the shorter run
   state, history = run(config, tmp_path)
   assert int(state.step) == 8
   assert [e['step'] for e in history if 'loss' in e] == [2, 4, 6, 8]
@@ -143,6 +152,23 @@ def test_load_gives_the_trained_network(finished, ema):
   images = np.random.default_rng(0).normal(size=(2, 8, 8, 3))
   logits, _ = model.apply(variables, images.astype('float32'))
   assert logits.shape == (2, 10) and np.isfinite(logits).all()
+
+
+def test_shorter_duration_is_refused(finished):
+  workdir, *_ = finished
+  with pytest.raises(errors.UserError, match='is 5 steps, but .* has 6 behind'):
+    run(tiny_config(duration='5 steps'), workdir)
+
+
+def test_broken_checkpoint_is_named(finished, tmp_path):
+  workdir, *_ = finished
+  copy = tmp_path / 'copy'
+  shutil.copytree(workdir, copy)
+  for file in (copy / 'checkpoints' / '6').rglob('*'):
+    if file.is_file() and file.stat().st_size:
+      file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+  with pytest.raises(errors.UserError, match='checkpoint 6 in .* could not be'):
+    run(tiny_config(), copy)
 
 
 def test_load_without_a_run(tmp_path):

@@ -47,14 +47,14 @@ def clock(monkeypatch):
 
 def test_figures_leave_out_compilation_and_evaluation(clock):
   timer = reporting.Timer(1000.0, 50, batch_size=8)
-  with timer.waiting():
+  with timer.waiting(lambda: True):
     clock.seconds += 5  # for the first batch
   clock.seconds += 60  # for the compiler
   text = timer.compiled({'loss': (np.float32(1), np.float32(1))})
   assert text.endswith('after 1m05s')
   # Ten steps of one second, of which .25 wait for input; one evaluation.
   for _ in range(10):
-    with timer.waiting():
+    with timer.waiting(lambda: True):
       clock.seconds += 0.25
     clock.seconds += 0.75
   with timer.paused():
@@ -68,6 +68,15 @@ def test_figures_leave_out_compilation_and_evaluation(clock):
   assert timer.left(100, 100) == 0
   # 97 s of this part, and those before.
   assert timer.seconds() == pytest.approx(1097)
+
+
+def test_waiting_counts_while_the_devices_are_idle(clock):
+  timer = reporting.Timer(0.0, 0, batch_size=8)
+  for idle in ((True, True), (False, True), (False, False)):
+    answers = iter(idle)
+    with timer.waiting(lambda answers=answers: next(answers)):
+      clock.seconds += 2
+  assert timer.read(3)['input_wait'] == (2 + 1 + 0) / 6
 
 
 def test_a_reading_without_steps(clock):
@@ -85,7 +94,9 @@ EVALUATION = {'step': 2, 'epoch': 0.5, 'eval_top1': 0.25}
 def _reporter(tmp_path, history=None, step=0, enabled=True):
   history = [] if history is None else history
   workdir = epath.Path(tmp_path)
-  return reporting.Reporter(workdir, history, step, enabled)
+  report = reporting.Reporter(workdir, history, step, enabled)
+  report.begin()
+  return report
 
 
 def _finish(report):
