@@ -32,7 +32,9 @@ def open_workdir(workdir: epath.PathLike) -> epath.Path:
   Raises:
     UserError: the package for that kind of bucket is missing.
   """
-  path = epath.Path(workdir).expanduser().absolute()
+  path = epath.Path(workdir).expanduser()
+  if '://' not in str(path):
+    path = path.absolute()
   try:
     path.exists()
   except ImportError as error:
@@ -60,7 +62,7 @@ class Checkpoints:
   def __init__(
     self, workdir: epath.PathLike, keep: int = 2, writing: bool = True
   ):
-    self.directory = epath.Path(workdir).absolute() / 'checkpoints'
+    self.directory = open_workdir(workdir) / 'checkpoints'
     score = lambda metrics: metrics[METRIC]
     policies = [
       checkpoint_managers.LatestN(keep),

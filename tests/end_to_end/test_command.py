@@ -9,6 +9,7 @@ import sys
 import threading
 from pathlib import Path
 
+import cv2
 import jax
 import numpy as np
 import pytest
@@ -178,6 +179,34 @@ def test_killed_and_terminated_runs_resume_to_the_same_weights(tmp_path):
   assert [e['loss'] for e in first if 'loss' in e] == [
     e['loss'] for e in second if 'loss' in e
   ]
+
+
+def test_a_folder_of_images_trains(tmp_path):
+  rng = np.random.default_rng(0)
+  for split, count in (('train', 12), ('test', 5)):
+    for name, tint in (('red', 2), ('blue', 0)):
+      folder = tmp_path / 'images' / split / name
+      folder.mkdir(parents=True)
+      for i in range(count):
+        image = rng.integers(0, 100, (20 + i, 30, 3), dtype=np.uint8)
+        image[..., tint] = 255  # cv2 writes blue, green, red
+        suffix = ('jpg', 'png', 'webp')[i % 3]
+        assert cv2.imwrite(str(folder / f'{i}.{suffix}'), image)
+  process = train(
+    '--config=configs/folder.py',
+    *TINY[1:],
+    f'--config.data.path={tmp_path / "images"}',
+    '--config.data.workers=1',
+    '--config.data.crop_area=(0.5,1.0)',
+    '--config.duration=30 steps',
+    f'--workdir={tmp_path / "run"}',
+  )
+  out, err = process.communicate(timeout=240)
+  assert process.returncode == 0, err
+  assert '24 training images, 2 classes' in out
+  summary = json.loads((tmp_path / 'run' / 'summary.json').read_text())
+  assert summary['test_examples'] == 10
+  assert summary['test_top1'] == 1.0  # red and blue
 
 
 def test_help_teaches():
