@@ -89,9 +89,12 @@ class Checkpoints:
           'run': ocp.JsonCheckpointHandler(),
         },
       )
-    except OSError as error:
+    except (OSError, ValueError) as error:
+      lines = str(error).strip().splitlines() or [type(error).__name__]
       raise errors.UserError(
-        f'the work directory cannot be written: {error}'
+        f'{self.directory} cannot be written, or a checkpoint in it cannot be '
+        f'read ({lines[0][:200]}); free or repair it, or remove the newest '
+        'checkpoint to go on from the one before'
       ) from error
 
   def __enter__(self) -> 'Checkpoints':

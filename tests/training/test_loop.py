@@ -160,15 +160,19 @@ def test_shorter_duration_is_refused(finished):
     run(tiny_config(duration='5 steps'), workdir)
 
 
-def test_broken_checkpoint_is_named(finished, tmp_path):
+@pytest.mark.parametrize('item', ['state', 'run', 'metrics'])
+def test_broken_checkpoint_is_named(finished, tmp_path, item):
   workdir, *_ = finished
   copy = tmp_path / 'copy'
   shutil.copytree(workdir, copy)
-  for file in (copy / 'checkpoints' / '6').rglob('*'):
-    if file.is_file() and file.stat().st_size:
+  for file in (copy / 'checkpoints' / '6' / item).rglob('*'):
+    if file.is_file():
       file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
-  with pytest.raises(errors.UserError, match='checkpoint 6 in .* could not be'):
+  with pytest.raises(errors.UserError, match='read .*one before') as error:
     run(tiny_config(), copy)
+  assert str(copy / 'checkpoints') in str(error.value)
+  assert item == 'metrics' or 'checkpoint 6 in' in str(error.value)
+  assert '\n' not in str(error.value)
 
 
 def test_load_without_a_run(tmp_path):
