@@ -24,7 +24,7 @@ test: check
 check: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/pyrefly check --summary=none
+	$(BIN)/pyrefly check --summary=none --python-interpreter-path=$(BIN)/python
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
