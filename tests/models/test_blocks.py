@@ -14,7 +14,6 @@ from effnet_jax.models import blocks, efficientnet, spec, variants
 # Compiling costs more than running here.
 _QUICK = {
   'xla_backend_optimization_level': 0,
-  'xla_cpu_use_fusion_emitters': False,
 }
 
 # The reference: formulas only, no code of the package.

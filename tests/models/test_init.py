@@ -77,7 +77,6 @@ def test_same_distributions_as_flax_draws():
     model.init,
     compiler_options={
       'xla_backend_optimization_level': 0,
-      'xla_cpu_use_fusion_emitters': False,
     },
   )(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
   assert jax.tree.structure(ours) == jax.tree.structure(flax)
