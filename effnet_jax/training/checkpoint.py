@@ -89,12 +89,15 @@ class Checkpoints:
           'run': ocp.JsonCheckpointHandler(),
         },
       )
-    except (OSError, ValueError) as error:
+    except OSError as error:
+      raise errors.UserError(
+        f'the work directory cannot be written: {error}'
+      ) from error
+    except ValueError as error:  # Orbax reads all their metrics
       lines = str(error).strip().splitlines() or [type(error).__name__]
       raise errors.UserError(
-        f'{self.directory} cannot be written, or a checkpoint in it cannot be '
-        f'read ({lines[0][:200]}); free or repair it, or remove the newest '
-        'checkpoint to go on from the one before'
+        f'a checkpoint in {self.directory} could not be read '
+        f'({lines[0][:200]}); remove the newest to go on from the one before'
       ) from error
 
   def __enter__(self) -> 'Checkpoints':
