@@ -6,22 +6,24 @@ WORKDIR ?= runs/quickstart
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test check format clean
+.PHONY: help quickstart test check lint format clean
 
 help:
 	@echo 'make quickstart  train micro on real digits (about a minute on 2 cores)'
-	@echo 'make test        check, then the test suite'
-	@echo 'make check       lint, format and types'
+	@echo 'make test        lint, then the test suite (make check is the same)'
+	@echo 'make lint        ruff (lint and format) and types'
 	@echo 'make format      format the code'
 	@echo 'make clean       remove $(VENV) and caches; runs/ stays'
 
 quickstart: $(VENV)/.quickstart
 	@$(BIN)/python train.py --config=configs/quickstart.py --workdir=$(WORKDIR)
 
-test: check
+check: test
+
+test: lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-check: $(VENV)/.dev
+lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyrefly check --summary=none --python-interpreter-path=$(BIN)/python
