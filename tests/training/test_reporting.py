@@ -167,7 +167,7 @@ def test_a_resumed_run_takes_back_what_came_after_its_checkpoint(
     if event.session_log.status == event_pb2.SessionLog.START
   ]
   # A second writer of the same second takes the name of the first.
-  assert starts[-1] == 3
+  assert starts in ([1, 3], [3])
 
 
 def test_the_file_is_replaced_whole(tmp_path):
