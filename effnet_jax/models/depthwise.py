@@ -27,8 +27,9 @@ def depthwise_conv(
   kernel: jax.Array,
   stride: int = 1,
   formulation: str = 'auto',
+  padding: str = 'same',
 ) -> jax.Array:
-  """Convolves every channel with its own kernel, padding 'SAME'.
+  """Convolves every channel with its own kernel.
 
   Args:
     x: images [n, h, w, c].
@@ -38,20 +39,25 @@ def depthwise_conv(
       products, with gradients of its own) or `auto`: shifted on CPU, grouped on
       every other platform. All give the same numbers up to the order of sums;
       only `grouped` has forward-mode derivatives (`jax.jvp`).
+    padding: `same` (TensorFlow's) or `symmetric` (PyTorch's).
 
   Returns:
     [n, ceil(h / stride), ceil(w / stride), c] in the dtype of `x`.
   """
+  paddings = [
+    pixels(size, k, stride, padding)
+    for size, k in zip(x.shape[1:3], kernel.shape[:2], strict=True)
+  ]
   if formulation == 'grouped':
-    return _grouped(x, kernel, stride)
+    return _grouped(x, kernel, stride, paddings)
   if formulation == 'shifted':
-    return _shifted(x, kernel, stride)
+    return _shifted(x, kernel, stride, paddings)
   if formulation == 'auto':
     return lax.platform_dependent(
       x,
       kernel,
-      cpu=functools.partial(_shifted, stride=stride),
-      default=functools.partial(_grouped, stride=stride),
+      cpu=functools.partial(_shifted, stride=stride, paddings=paddings),
+      default=functools.partial(_grouped, stride=stride, paddings=paddings),
     )
   near = errors.near_names(formulation, FORMULATIONS)
   raise errors.UserError(
@@ -59,35 +65,45 @@ def depthwise_conv(
   )
 
 
-def _grouped(x, kernel, stride):
+def pixels(
+  size: int, kernel_size: int, stride: int, padding: str
+) -> tuple[int, int]:
+  """Returns the pixels of padding before and after, along one axis.
+
+  `same` takes what ceil(size / stride) windows need and puts the odd pixel
+  after; `symmetric` takes half the kernel on both sides. The outputs are of
+  one size, and for an odd kernel alike at stride 1 and on odd sizes.
+  """
+  if padding == 'symmetric':
+    return kernel_size // 2, kernel_size // 2
+  total = max((math.ceil(size / stride) - 1) * stride + kernel_size - size, 0)
+  return total // 2, total - total // 2
+
+
+def _grouped(x, kernel, stride, paddings):
   return lax.conv_general_dilated(
     x,
     kernel,
     (stride, stride),
-    'SAME',
+    paddings,
     dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
     feature_group_count=x.shape[-1],
   )
 
 
-def _same_padding(size, kernel, stride):
-  """Pixels before and after; asymmetric where the total is odd."""
-  total = max((math.ceil(size / stride) - 1) * stride + kernel - size, 0)
-  return total // 2, total - total // 2
-
-
-def _shifted(x, kernel, stride):
+def _shifted(x, kernel, stride, paddings):
   """Leaves out the taps that see nothing but padding, then sums the others."""
-  slices, paddings = [], []
-  for size, k in zip(x.shape[1:3], kernel.shape[:2], strict=True):
-    before, _ = _same_padding(size, k, stride)
+  slices, used_paddings = [], []
+  for size, k, (before, _) in zip(
+    x.shape[1:3], kernel.shape[:2], paddings, strict=True
+  ):
     last = (math.ceil(size / stride) - 1) * stride  # where the last window is
     used = slice(max(0, before - last), min(k, size + before))
     slices.append(used)
     before -= used.start
     after = last + (used.stop - used.start) - size - before
-    paddings.append((before, after))
-  return _sum_shifted(x, kernel[tuple(slices)], stride, tuple(paddings))
+    used_paddings.append((before, after))
+  return _sum_shifted(x, kernel[tuple(slices)], stride, tuple(used_paddings))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))

@@ -76,7 +76,12 @@ class EfficientNet(nn.Module):
 
     endpoints = {}
     x = blocks.Conv(
-      spec.stem_width, 3, spec.stem_stride, dtype=dtype, name='stem_conv'
+      spec.stem_width,
+      3,
+      spec.stem_stride,
+      spec.padding,
+      dtype=dtype,
+      name='stem_conv',
     )(images)
     x = endpoints['stem'] = activation(norm(name='stem_bn')(x))
     for block in spec.blocks():
@@ -84,6 +89,7 @@ class EfficientNet(nn.Module):
         block,
         norm,
         activation,
+        spec.padding,
         self.depthwise,
         dtype,
         name=f'blocks_{block.index}',
@@ -146,8 +152,11 @@ def init(model: EfficientNet, seed: int = 0) -> dict[str, Any]:
       return np.zeros(leaf.shape, np.float32)
     path_hash = zlib.crc32(jax.tree_util.keystr(path).encode())
     rng = np.random.default_rng([seed, path_hash])
-    if module == 'classifier':
-      bound = blocks.classifier_bound(leaf.shape)
+    if module in ('classifier', 'routing'):
+      bound = {
+        'classifier': blocks.classifier_bound,
+        'routing': blocks.routing_bound,
+      }[module](leaf.shape)
       return rng.uniform(-bound, bound, leaf.shape).astype(np.float32)
     std = (
       blocks.depthwise_std if module == 'depthwise_conv' else blocks.conv_std

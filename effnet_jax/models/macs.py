@@ -3,7 +3,8 @@
 A MAC is one multiply-add; papers of this family print MACs as "FLOPs". Counted
 are all convolutions (the two of squeeze-and-excitation too) and the classifier,
 for one image, as if no tap fell on padding. Not counted: batch norm,
-activations, pooling, the gate's multiplication, residual sums, biases.
+activations, pooling, the gate's multiplication, residual sums, biases. Of
+CondConv the routing and the mixing of kernels count too.
 """
 
 import dataclasses
@@ -32,12 +33,16 @@ def output_size(size: int, stride: int) -> int:
   return -(-size // stride)
 
 
-def _conv(kernel, in_filters, filters, size, groups=1, bias=False, bn=True):
+def _conv(
+  kernel, in_filters, filters, size, groups=1, bias=False, bn=True, experts=0
+):
   weights = kernel * kernel * in_filters // groups * filters
   return Counts(
-    params=weights + (2 if bn else 0) * filters + (filters if bias else 0),
+    params=weights * max(1, experts)
+    + (2 if bn else 0) * filters
+    + (filters if bias else 0),
     bn_stats=2 * filters if bn else 0,
-    macs=weights * size * size,
+    macs=weights * (size * size + experts),
     activations=filters * size * size,
   )
 
@@ -46,21 +51,31 @@ def count_block(block: BlockSpec, size: int) -> Counts:
   """Counts one block whose input map is `size` pixels a side."""
   out = output_size(size, block.stride)
   kernel, expanded = block.kernel_size, block.expanded_filters
+  experts, fused = block.experts, block.operator == 'fused_mbconv'
   total = Counts()
-  if block.operator == 'fused_mbconv':
+  if experts:
+    total += Counts(
+      params=(block.in_filters + 1) * experts,
+      macs=block.in_filters * experts,
+      activations=experts,
+    )
+  if fused and block.expands:
+    side = size if block.stride_in == 'project' else out
+    total += _conv(kernel, block.in_filters, expanded, side)
+  elif not fused:
     if block.expands:
-      total += _conv(kernel, block.in_filters, expanded, out)
-  else:
-    if block.expands:
-      total += _conv(1, block.in_filters, expanded, size)
-    total += _conv(kernel, expanded, expanded, out, groups=expanded)
+      total += _conv(1, block.in_filters, expanded, size, experts=experts)
+    total += _conv(
+      kernel, expanded, expanded, out, groups=expanded, experts=experts
+    )
   if block.se_filters:
     total += _conv(1, expanded, block.se_filters, 1, bias=True, bn=False)
     total += _conv(1, block.se_filters, expanded, 1, bias=True, bn=False)
   # Without expansion a fused block is this one convolution alone.
-  fused_only = block.operator == 'fused_mbconv' and not block.expands
-  total += _conv(kernel if fused_only else 1, expanded, block.filters, out)
-  return total
+  alone = fused and not block.expands
+  return total + _conv(
+    kernel if alone else 1, expanded, block.filters, out, experts=experts
+  )
 
 
 def count(spec: ModelSpec, resolution: int | None = None) -> Counts:

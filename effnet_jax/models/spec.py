@@ -12,6 +12,8 @@ from effnet_jax import errors
 from effnet_jax.models import scaling
 
 OPERATORS = ('mbconv', 'fused_mbconv')
+PADDINGS = ('same', 'symmetric')
+STRIDES_IN = ('expand', 'project')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,9 +28,12 @@ class StageSpec:
   kernel_size: int
   stride: int
   expand_ratio: int
-  filters: int  # output channels
+  filters: int
   operator: str = 'mbconv'
   squeeze_excite: bool = True
+  experts: int = 0
+  nominal_filters: int | None = None
+  residual: bool = True
 
   def __str__(self) -> str:
     tokens = [
@@ -40,10 +45,16 @@ class StageSpec:
     ]
     tokens += ['fused'] if self.operator == 'fused_mbconv' else []
     tokens += ['se'] if self.squeeze_excite else []
+    tokens += [f'cc{self.experts}'] if self.experts else []
+    tokens += [f'i{self.nominal_filters}'] if self.nominal_filters else []
+    tokens += [] if self.residual else ['noskip']
     return '_'.join(tokens)
 
 
-_STAGE = re.compile(r'r(\d+)_k(\d+)_s(\d+)_e(\d+)_o(\d+)(_fused)?(_se)?')
+_STAGE = re.compile(
+  r'r(\d+)_k(\d+)_s(\d+)_e(\d+)_o(\d+)'
+  r'(_fused)?(_se)?(?:_cc(\d+))?(?:_i(\d+))?(_noskip)?'
+)
 
 
 def parse_stages(text: str) -> tuple[StageSpec, ...]:
@@ -60,14 +71,18 @@ def parse_stages(text: str) -> tuple[StageSpec, ...]:
     if not match:
       raise errors.UserError(
         f'{token!r} is no stage: write r<repeats>_k<kernel>_s<stride>_e<expand '
-        'ratio>_o<filters>[_fused][_se], as in r2_k5_s2_e6_o40_se'
+        'ratio>_o<filters>[_fused][_se][_cc<experts>][_i<nominal input '
+        'filters>][_noskip], as in r2_k5_s2_e6_o40_se'
       )
-    *numbers, fused, se = match.groups()
+    *numbers, fused, se, experts, nominal, noskip = match.groups()
     stages.append(
       StageSpec(
         *map(int, numbers),
         operator='fused_mbconv' if fused else 'mbconv',
         squeeze_excite=bool(se),
+        experts=int(experts or 0),
+        nominal_filters=int(nominal) if nominal else None,
+        residual=not noskip,
       )
     )
   return tuple(stages)
@@ -90,14 +105,13 @@ class BlockSpec:
   # The level whose last block this is (1 to 5 in the family, stride 2^level
   # with the stem's own stride of 2), None for the others.
   reduction: int | None
+  residual: bool
+  experts: int = 0  # 0: ordinary convolutions
+  stride_in: str = 'expand'  # where a Fused-MBConv has its stride
 
   @property
   def expands(self) -> bool:
     return self.expanded_filters != self.in_filters
-
-  @property
-  def residual(self) -> bool:
-    return self.stride == 1 and self.in_filters == self.filters
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,7 +122,8 @@ class ModelSpec:
   stages: tuple[StageSpec, ...]
   width: float = 1.0
   depth: float = 1.0
-  resolution: int = 224  # pixels a side, native
+  resolution: int = 224  # pixels a side, in evaluation
+  train_resolution: int | None = None  # None: as in evaluation
   dropout_rate: float = 0.2  # before the classifier
   survival_probability: float = 0.8  # what the last block would have
   se_ratio: float = 0.25  # of the block's input; 0 leaves them all out
@@ -119,10 +134,21 @@ class ModelSpec:
   depth_divisor: int = 8
   min_filters: int | None = None
   ninety_percent: bool = True
+  # Stem and head keep their width, the first and last stage their depth.
+  fix_head_stem: bool = False
+  # same (TensorFlow: asymmetric where the total is odd) or symmetric (PyTorch).
+  # At stride 2 on even maps the windows of the two lie one pixel apart.
+  padding: str = 'same'
+  # Where a Fused-MBConv that expands has its stride: in the expand convolution
+  # or, as the released EdgeTPU weights were trained, in the 1x1 projection.
+  stride_in: str = 'expand'
   bn_momentum: float = 0.99  # share of the old value, as in TF and Flax
   bn_epsilon: float = 1e-3
   mean: tuple[float, float, float] = (0.485, 0.456, 0.406)  # of pixels in 0..1
   std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+  # How an image becomes the network's square, see data.preprocess.
+  resampling: str = 'tf1'
+  crop_padding: int | None = 32  # None: the whole image, squashed
   num_classes: int = 1000
 
   def __post_init__(self):
@@ -133,6 +159,16 @@ class ModelSpec:
     check(self.stages, 'a network needs at least one stage')
     for field in ('width', 'depth'):
       check(getattr(self, field) > 0, f'{field} must be above 0')
+    check(
+      self.train_resolution is None or self.train_resolution >= 1,
+      'train_resolution must be 1 or more',
+    )
+    for field, known in (('padding', PADDINGS), ('stride_in', STRIDES_IN)):
+      value = getattr(self, field)
+      check(
+        value in known,
+        f'unknown {field} {value!r}: {errors.near_names(value, known)}',
+      )
     for field in (
       'resolution',
       'stem_filters',
@@ -164,6 +200,10 @@ class ModelSpec:
       )
       check(stage.stride in (1, 2), f'{stage}: the stride must be 1 or 2')
       check(
+        not stage.experts or stage.operator == 'mbconv',
+        f'{stage}: only mbconv takes experts',
+      )
+      check(
         min(stage.repeats, stage.expand_ratio, stage.filters) >= 1
         and stage.kernel_size % 2,
         f'{stage}: repeats, expand ratio and filters must be 1 or more, the '
@@ -181,27 +221,44 @@ class ModelSpec:
 
   @property
   def stem_width(self) -> int:
-    return self.round_filters(self.stem_filters)
+    fixed = self.fix_head_stem
+    return self.stem_filters if fixed else self.round_filters(self.stem_filters)
 
   @property
   def head_width(self) -> int:
-    return self.round_filters(self.head_filters)
+    fixed = self.fix_head_stem
+    return self.head_filters if fixed else self.round_filters(self.head_filters)
+
+  def repeats(self) -> tuple[int, ...]:
+    """Returns the layers of every stage after scaling."""
+    ends = (0, len(self.stages) - 1)
+    return tuple(
+      stage.repeats
+      if self.fix_head_stem and index in ends
+      else scaling.round_repeats(stage.repeats, self.depth)
+      for index, stage in enumerate(self.stages)
+    )
 
   def blocks(self) -> tuple[BlockSpec, ...]:
     """Returns every layer between stem and head, in order."""
-    layers = []  # (stage index, stage, stride)
-    for s, stage in enumerate(self.stages):
-      for r in range(scaling.round_repeats(stage.repeats, self.depth)):
-        layers.append((s, stage, stage.stride if r == 0 else 1))
+    layers = []  # (stage index, stage, first of its stage, stride)
+    for s, (stage, repeats) in enumerate(
+      zip(self.stages, self.repeats(), strict=True)
+    ):
+      for r in range(repeats):
+        layers.append((s, stage, r == 0, stage.stride if r == 0 else 1))
     # A level ends before the next stride of 2, and with the last block.
     ends = [
-      i + 1 == len(layers) or layers[i + 1][2] > 1 for i in range(len(layers))
+      i + 1 == len(layers) or layers[i + 1][3] > 1 for i in range(len(layers))
     ]
     blocks = []
     in_filters = self.stem_width
-    for i, (s, stage, stride) in enumerate(layers):
+    for i, (s, stage, first, stride) in enumerate(layers):
       filters = self.round_filters(stage.filters)
       use_se = stage.squeeze_excite and self.se_ratio > 0
+      nominal = in_filters
+      if first and stage.nominal_filters:
+        nominal = self.round_filters(stage.nominal_filters)
       blocks.append(
         BlockSpec(
           index=i,
@@ -210,13 +267,16 @@ class ModelSpec:
           kernel_size=stage.kernel_size,
           stride=stride,
           in_filters=in_filters,
-          expanded_filters=in_filters * stage.expand_ratio,
+          expanded_filters=nominal * stage.expand_ratio,
           # Of the block's input, not of its expanded width.
           se_filters=max(1, int(in_filters * self.se_ratio)) if use_se else 0,
           filters=filters,
           survival_probability=1
           - (1 - self.survival_probability) * i / len(layers),
           reduction=sum(ends[: i + 1]) if ends[i] else None,
+          residual=stage.residual and stride == 1 and in_filters == filters,
+          experts=stage.experts,
+          stride_in=self.stride_in,
         )
       )
       in_filters = filters
