@@ -42,6 +42,7 @@ def get_config() -> ConfigDict:
   overrides.width = placeholder(float)  # times the channels
   overrides.depth = placeholder(float)  # times the layers a stage
   overrides.resolution = placeholder(int)  # pixels a side, train and test
+  overrides.train_resolution = placeholder(int)  # where it is another
   overrides.dropout_rate = placeholder(float)  # before the classifier
   overrides.survival_probability = placeholder(float)  # of the last block
   overrides.se_ratio = placeholder(float)  # of a block's input; 0: no gates
@@ -52,6 +53,10 @@ def get_config() -> ConfigDict:
   overrides.depth_divisor = placeholder(int)  # channels are multiples of it
   overrides.min_filters = placeholder(int)  # before rounding
   overrides.ninety_percent = placeholder(bool)  # V1's rounding rule
+  overrides.fix_head_stem = placeholder(bool)  # unscaled, as in Lite
+  overrides.padding = placeholder(str)  # same (TensorFlow's) or symmetric
+  # Of Fused-MBConv: in its expand or in its project convolution.
+  overrides.stride_in = placeholder(str)
   overrides.bn_momentum = placeholder(float)  # share of the old value
   overrides.bn_epsilon = placeholder(float)
   overrides.mean = placeholder(tuple)  # of pixels in 0..1, three channels
@@ -77,11 +82,12 @@ def get_config() -> ConfigDict:
   # Pixels that the resized image is moved by at random, each way.
   data.shift = 0
   data.flip = True  # left and right, half of the images
-  # tf1 (the published recipes) or pillow (what timm's weights expect).
-  data.resampling = 'tf1'
+  # tf1, tf_bilinear (the published recipes) or pillow, pillow_bilinear (what
+  # timm's weights expect), see data/resample.py. None: the variant's.
+  data.resampling = placeholder(str)
   # Evaluation crops the centre, size / (size + crop_padding) of the shorter
-  # side; -1 squashes the whole image. V1 was published with 32.
-  data.crop_padding = 32
+  # side; -1 squashes the whole image. None: the variant's (V1: 32).
+  data.crop_padding = placeholder(int)
   data.exif_orientation = False  # the published pipelines ignore it
   data.workers = 0  # decoding processes a host; 0: threads of this process
   # Share of the images that may be undecodable (replaced, counted, named in

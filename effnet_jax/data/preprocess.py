@@ -38,7 +38,7 @@ class Preprocess:
 
   Attributes:
     size: side of the result, pixels.
-    resampling: 'tf1' or 'pillow' (see resample.py).
+    resampling: see resample.py.
     crop_area: (lowest, highest) share of the image that a training crop
       covers; None for no random crop: the whole image, resized.
     crop_aspect: (lowest, highest) width / height of a training crop.

@@ -1,4 +1,4 @@
-"""Bicubic resizing, the two ways that the published weights saw.
+"""Resizing, in the ways that the published weights saw.
 
 'tf1'     the TensorFlow 1 op `resize_bicubic`, which the official code trains
           and evaluates with: a = -0.75, no antialias, source position =
@@ -6,9 +6,12 @@
           repeated. Weights come from a table of 1024 steps a pixel.
 'pillow'  Pillow's BICUBIC, which the PyTorch ports evaluate with: a = -0.5,
           antialias, pixel centres aligned.
+'tf_bilinear'      TensorFlow 2's `tf.image.resize`, which the V2 code uses:
+          pixel centres aligned, no antialias.
+'pillow_bilinear'  Pillow's BILINEAR, antialias, pixel centres aligned.
 
-On a photo the two differ by several grey levels; each set of weights wants
-its own. Both return uint8, clipped and rounded to the nearest; the official
+On a photo they differ by several grey levels; each set of weights wants its
+own. All return uint8, clipped and rounded to the nearest; the official
 pipeline keeps the float of the resize, overshoots included, unless an
 augmentation follows (which truncates to uint8).
 """
@@ -19,7 +22,12 @@ import cv2
 import numpy as np
 from PIL import Image
 
-METHODS = ('tf1', 'pillow')
+METHODS = ('tf1', 'pillow', 'tf_bilinear', 'pillow_bilinear')
+
+_PILLOW = {
+  'pillow': Image.Resampling.BICUBIC,
+  'pillow_bilinear': Image.Resampling.BILINEAR,
+}
 
 Box = tuple[int, int, int, int]
 
@@ -44,7 +52,7 @@ def resize(
   Args:
     image: uint8 [h, w, 3].
     size: (height, width) of the result, pixels.
-    method: 'tf1' or 'pillow', see the top of this file.
+    method: one of METHODS, see the top of this file.
     box: (top, left, height, width) to crop first, pixels; None for no crop.
       What lies outside the box has no influence.
 
@@ -57,14 +65,18 @@ def resize(
   if box is not None:
     top, left, height, width = box
     image = image[top : top + height, left : left + width]
-  if image.shape[:2] == tuple(size):  # both methods are the identity there
+  if image.shape[:2] == tuple(size):  # every method is the identity there
     return image.copy()
   if method == 'tf1':
     return _resize_tf1(image, *size)
-  if method == 'pillow':
-    resized = Image.fromarray(image).resize(
-      size[::-1], Image.Resampling.BICUBIC
+  if method == 'tf_bilinear':
+    # In float32: on uint8 OpenCV keeps the weights to 11 bits.
+    resized = cv2.resize(
+      image.astype(np.float32), size[::-1], interpolation=cv2.INTER_LINEAR
     )
+    return np.rint(resized).astype(np.uint8)
+  if method in _PILLOW:
+    resized = Image.fromarray(image).resize(size[::-1], _PILLOW[method])
     return np.array(resized)
   raise ValueError(f'no resampling {method!r}: one of {", ".join(METHODS)}')
 

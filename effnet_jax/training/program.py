@@ -72,18 +72,23 @@ class Data:
       config.data[key] = counted
     return config
 
-  def _arguments(self):
-    data = self.config.data
+  def _arguments(self, train=False):
+    data, model = self.config.data, model_spec(self.config)
+    crop_padding = data.crop_padding
+    if crop_padding is None:
+      crop_padding = model.crop_padding
+    elif crop_padding < 0:
+      crop_padding = None
     return {
       'preprocess': preprocess.Preprocess(
-        size=model_spec(self.config).resolution,
-        resampling=data.resampling,
+        size=train and model.train_resolution or model.resolution,
+        resampling=data.resampling or model.resampling,
         crop_area=tuple(data.crop_area) or None,
         crop_aspect=data.crop_aspect,
         min_covered=data.min_covered,
         shift=data.shift,
         flip=data.flip,
-        crop_padding=None if data.crop_padding < 0 else data.crop_padding,
+        crop_padding=crop_padding,
         exif_orientation=data.exif_orientation,
       ),
       'process_index': parallel.process_index(),
@@ -101,7 +106,7 @@ class Data:
       batch_size=self.config.batch_size // parallel.process_count(),
       seed=self.config.seed,
       start=start,
-      **self._arguments(),
+      **self._arguments(train=True),
     )
 
   def eval_batches(self, split: str) -> pipeline.EvalBatches:

@@ -8,7 +8,7 @@ import pytest
 from skimage import data
 from sklearn.datasets import load_sample_image
 
-from effnet_jax.data.resample import resize, tf1_taps
+from effnet_jax.data.resample import METHODS, resize, tf1_taps
 
 GOLDEN = np.load(pathlib.Path(__file__).parent / 'golden' / 'tf1.npz')
 SIZES = [name for name in GOLDEN if name.startswith('size_')]
@@ -116,13 +116,36 @@ def test_pillow_is_jaxs_antialiased_cubic(photo, size):
   assert difference.mean() < 0.01
 
 
-def test_the_methods_differ_on_a_photo():
+@pytest.mark.parametrize('photo', PHOTOS)
+@pytest.mark.parametrize('size', [(224, 224), (97, 130), (480, 700)])
+def test_bilinear_is_jaxs_linear(photo, size):
+  image = PHOTOS[photo].astype(np.float32)
+  linear = jax.image.resize(image, (*size, 3), 'linear', antialias=False)
+  difference = _difference(
+    resize(PHOTOS[photo], size, 'tf_bilinear'), np.rint(linear)
+  )
+  assert difference.max() <= 1
+  assert difference.mean() < 0.01
+  for shape in ((image.shape[0], size[1], 3), (*size, 3)):
+    image = np.rint(jax.image.resize(image, shape, 'linear', antialias=True))
+  difference = _difference(
+    resize(PHOTOS[photo], size, 'pillow_bilinear'), image
+  )
+  assert difference.max() <= 2
+  assert difference.mean() < 0.02
+
+
+@pytest.mark.parametrize(
+  'one, other',
+  [('tf1', 'pillow'), ('tf1', 'tf_bilinear'), ('pillow', 'pillow_bilinear')],
+)
+def test_the_methods_differ_on_a_photo(one, other):
   image = PHOTOS['china']
-  a, b = (resize(image, (200, 300), m) for m in ('tf1', 'pillow'))
-  assert 2 < _difference(a, b).mean() < 30
+  a, b = (resize(image, (200, 300), method) for method in (one, other))
+  assert 1 < _difference(a, b).mean() < 30
 
 
-@pytest.mark.parametrize('method', ['tf1', 'pillow'])
+@pytest.mark.parametrize('method', METHODS)
 def test_a_box_is_a_crop_first(method):
   image = PHOTOS['chelsea']
   cropped = np.ascontiguousarray(image[20:120, 33:183])
@@ -137,7 +160,7 @@ def test_a_box_is_a_crop_first(method):
   assert np.array_equal(again, expected)
 
 
-@pytest.mark.parametrize('method', ['tf1', 'pillow'])
+@pytest.mark.parametrize('method', METHODS)
 def test_the_same_size_changes_nothing_and_shares_nothing(method):
   image = PHOTOS['chelsea'].copy()
   same = resize(image, image.shape[:2], method)
