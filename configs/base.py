@@ -20,6 +20,11 @@ def get_config() -> ConfigDict:
   # Parts that each device's share of the batch is worked through in: memory
   # falls, batch norm sees smaller batches, the learning rate stays.
   config.accumulate = 1
+  # Weights to begin with: what `effnet_jax.create_model(pretrained=...)` takes,
+  # a file, a directory or a name. '': fresh ones. init_head is `same` (its size
+  # must be the data set's) or `new`.
+  config.init_from = ''
+  config.init_head = 'same'
   # Decay of the moving average of weights and batch statistics, reached as
   # (1 + n) / (10 + n); evaluation is on the average (and on the raw weights).
   config.ema = 0.9999

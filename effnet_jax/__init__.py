@@ -7,14 +7,14 @@ __version__ = '0.1.0'
 # Where the public names live. They are imported when first used, so that
 # `import effnet_jax` stays quick and loads no more than what is asked for.
 _PUBLIC = {
-  'create_model': 'effnet_jax.models.efficientnet',
+  'create_model': 'effnet_jax.pretrained',
   'list_models': 'effnet_jax.models.variants',
   'get_spec': 'effnet_jax.models.variants',
   'normalize': 'effnet_jax.models.normalize',
   'UserError': 'effnet_jax.errors',
   'build': 'effnet_jax.training.program',
   'train_and_evaluate': 'effnet_jax.training.loop',
-  'load': 'effnet_jax.training.loop',
+  'load': 'effnet_jax.pretrained',
 }
 
 __all__ = [*_PUBLIC]

@@ -19,7 +19,14 @@ PACKAGE = ROOT / 'effnet_jax'
 # The longest name that fits a module places it: `weights.export` before
 # `weights`. `<room>.commands` are in the last layer whatever the room.
 LAYERS = (
-  ('errors', 'models.scaling', 'models.spec', 'models.variants', 'models.macs'),
+  (
+    'errors',
+    'models.scaling',
+    'models.spec',
+    'models.variants',
+    'models.macs',
+    'models.published',
+  ),
   ('models', 'data'),
   (
     'weights',
@@ -40,11 +47,18 @@ LAYERS = (
     'evaluation',
     'inference',
   ),
+  ('pretrained',),
   # The loop and its parts: what knows config, data, model and step together.
-  ('training.program', 'training.resume', 'training.loop'),
-  # `flags` is the one function by which train.py and the commands read theirs.
-  ('weights.export', 'search', 'analysis', 'flags'),
-  ('cli',),
+  (
+    'training.initial',
+    'training.program',
+    'training.resume',
+    'training.loop',
+  ),
+  # `flags` is the one function by which train.py and the commands read theirs;
+  # `arguments` the parser of the commands that take no config.
+  ('weights.export', 'search', 'analysis', 'flags', 'arguments'),
+  ('cli', '__main__'),
 )
 LAYER_OF = {name: i for i, names in enumerate(LAYERS) for name in names}
 COMMANDS = len(LAYERS) - 1
@@ -61,7 +75,7 @@ READING_WEIGHTS = ('errors', 'models', 'weights')
 
 OPTIONAL = {
   *('tensorflow', 'torch', 'keras', 'onnx', 'onnxruntime', 'optuna'),
-  *('matplotlib', 'sklearn'),
+  *('matplotlib', 'sklearn', 'huggingface_hub'),
 }
 DEVICE_NAMES = {
   *('pmap', 'process_index', 'process_count', 'devices', 'local_devices'),
@@ -129,6 +143,8 @@ def _may_import(importer, imported):
   if not imported:  # public names of effnet_jax hide where they come from
     return False
   if importer == 'cli' and imported.endswith('.commands'):  # it dispatches
+    return True
+  if (importer, imported) == ('__main__', 'cli'):
     return True
   mine, theirs = _layer(importer), _layer(imported)
   same_room = importer.partition('.')[0] == imported.partition('.')[0]

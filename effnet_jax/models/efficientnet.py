@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from effnet_jax import errors
-from effnet_jax.models import blocks, variants
+from effnet_jax.models import blocks
 from effnet_jax.models.depthwise import FORMULATIONS
 from effnet_jax.models.spec import ModelSpec
 
@@ -143,65 +143,38 @@ def init(model: EfficientNet, seed: int = 0) -> dict[str, Any]:
   seed, its path and its shape only, so that two networks start alike wherever
   they are alike.
   """
-
-  def draw(path, leaf):
-    module, name = path[-2].key, path[-1].key
-    if name in ('scale', 'var'):
-      return np.ones(leaf.shape, np.float32)
-    if name in ('bias', 'mean'):
-      return np.zeros(leaf.shape, np.float32)
-    path_hash = zlib.crc32(jax.tree_util.keystr(path).encode())
-    rng = np.random.default_rng([seed, path_hash])
-    if module in ('classifier', 'routing'):
-      bound = {
-        'classifier': blocks.classifier_bound,
-        'routing': blocks.routing_bound,
-      }[module](leaf.shape)
-      return rng.uniform(-bound, bound, leaf.shape).astype(np.float32)
-    std = (
-      blocks.depthwise_std if module == 'depthwise_conv' else blocks.conv_std
-    )(leaf.shape)
-    return rng.standard_normal(leaf.shape, np.float32) * np.float32(std)
-
   # Copies: on CPU a JAX array may otherwise share numpy's memory.
   return jax.tree.map(
-    jnp.array, jax.tree_util.tree_map_with_path(draw, shapes(model))
+    jnp.array,
+    jax.tree_util.tree_map_with_path(
+      functools.partial(_draw, seed), shapes(model)
+    ),
   )
 
 
-def create_model(
-  name: str,
-  num_classes: int = 1000,
-  dtype: str = 'float32',
-  seed: int = 0,
-  depthwise: str = 'auto',
-  **overrides: Any,
-) -> tuple[EfficientNet, dict[str, Any]]:
-  """Returns a network with fresh weights.
+def init_classifier(model: EfficientNet, seed: int = 0) -> dict[str, Any]:
+  """Returns a fresh classifier, the same that `init` gives: numpy arrays."""
+  whole = shapes(model)
+  part = {'params': {'classifier': whole['params']['classifier']}}
+  drawn = jax.tree_util.tree_map_with_path(functools.partial(_draw, seed), part)
+  return drawn['params']['classifier']
 
-  Args:
-    name: a variant, see `list_models()`.
-    num_classes: size of the classifier.
-    dtype: of convolutions and activations, `float32` or `bfloat16`.
-    seed: of the initial weights.
-    depthwise: `auto`, `grouped` or `shifted`, see `models.depthwise`.
-    **overrides: fields of `ModelSpec`, such as `resolution` or `stem_stride`.
 
-  Returns:
-    model: `model.apply(variables, images)` takes normalised images
-      [n, h, w, 3] and gives `(logits, endpoints)`.
-    variables: `params` and `batch_stats`.
-
-  Raises:
-    UserError: an unknown variant, field or value, with near names.
-
-  Example:
-    >>> model, variables = create_model('micro', num_classes=10)
-    >>> images = jnp.zeros((2, 16, 16, 3))
-    >>> logits, endpoints = model.apply(variables, images, train=False)
-    >>> logits.shape
-    (2, 10)
-  """
-  spec = variants.get_spec(name, num_classes=num_classes, **overrides)
-  model = build(spec, dtype, depthwise)
-  return model, init(model, seed)
+def _draw(seed, path, leaf):
+  module, name = path[-2].key, path[-1].key
+  if name in ('scale', 'var'):
+    return np.ones(leaf.shape, np.float32)
+  if name in ('bias', 'mean'):
+    return np.zeros(leaf.shape, np.float32)
+  path_hash = zlib.crc32(jax.tree_util.keystr(path).encode())
+  rng = np.random.default_rng([seed, path_hash])
+  if module in ('classifier', 'routing'):
+    bound = {
+      'classifier': blocks.classifier_bound,
+      'routing': blocks.routing_bound,
+    }[module](leaf.shape)
+    return rng.uniform(-bound, bound, leaf.shape).astype(np.float32)
+  std = (
+    blocks.depthwise_std if module == 'depthwise_conv' else blocks.conv_std
+  )(leaf.shape)
+  return rng.standard_normal(leaf.shape, np.float32) * np.float32(std)

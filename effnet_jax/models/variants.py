@@ -3,7 +3,7 @@
 import dataclasses
 
 from effnet_jax import errors
-from effnet_jax.models.spec import ModelSpec, StageSpec
+from effnet_jax.models.spec import ModelSpec, StageSpec, parse_stages
 
 _FUSED = {'operator': 'fused_mbconv', 'squeeze_excite': False}
 _NO_GATE = {'squeeze_excite': False}
@@ -276,8 +276,8 @@ def get_spec(name: str, /, **overrides) -> ModelSpec:
   Args:
     name: a variant, or another name for it such as `tf_efficientnet_b0`; in
       lower or upper case.
-    **overrides: fields of `ModelSpec`. Another `resolution` is that of
-      training too, unless `train_resolution` is given.
+    **overrides: fields of `ModelSpec`; `stages` as their strings too. Another
+      `resolution` is that of training too, unless `train_resolution` is given.
 
   Raises:
     UserError: unknown name (with near names), unknown field, impossible value.
@@ -292,11 +292,18 @@ def get_spec(name: str, /, **overrides) -> ModelSpec:
     if near.startswith('known'):
       near = errors.near_names(known, VARIANTS)
     raise errors.UserError(f'unknown variant {name!r}: {near}')
+  return replace(VARIANTS[known], **overrides)
+
+
+def replace(spec: ModelSpec, /, **overrides) -> ModelSpec:
+  """Returns a specification, some of its fields replaced as by `get_spec`."""
   fields = [field.name for field in dataclasses.fields(ModelSpec)]
   for field in overrides:
     if field not in fields:
       near = errors.near_names(field, fields)
       raise errors.UserError(f'a model has no field {field!r}: {near}')
+  if isinstance(overrides.get('stages'), str):
+    overrides['stages'] = parse_stages(overrides['stages'])
   if 'resolution' in overrides:
     overrides = {'train_resolution': None, **overrides}
-  return dataclasses.replace(VARIANTS[known], **overrides)
+  return dataclasses.replace(spec, **overrides)

@@ -10,6 +10,7 @@ import contextlib
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
 from etils import epath
@@ -204,6 +205,32 @@ class Checkpoints:
         args=ocp.args.Composite(state=ocp.args.StandardRestore(target)),
       )
     return restored['state']
+
+  def variables(self, step: int, ema: bool = True) -> dict[str, Any]:
+    """Returns the network's variables of a step, and reads nothing else.
+
+    Args:
+      step: of the checkpoint.
+      ema: the averaged weights, or the raw ones.
+
+    Returns:
+      `params` and `batch_stats`, numpy arrays.
+    """
+    prefix = 'ema_' if ema else ''
+    names = {name: prefix + name for name in ('params', 'batch_stats')}
+    with self._reading(step):
+      saved = self._manager.item_metadata(step)['state'].tree
+      wanted = {name: saved[name] for name in names.values()}
+      numpy = ocp.RestoreArgs(restore_type=np.ndarray)
+      restored = ocp.PyTreeCheckpointer().restore(
+        self.directory / str(step) / 'state',
+        args=ocp.args.PyTreeRestore(
+          item=wanted,
+          restore_args=jax.tree.map(lambda _: numpy, wanted),
+          partial_restore=True,
+        ),
+      )
+    return {name: restored[saved] for name, saved in names.items()}
 
   @contextlib.contextmanager
   def _reading(self, step):

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from effnet_jax import errors
 from effnet_jax.evaluation import accuracy
-from effnet_jax.models import efficientnet, macs
+from effnet_jax.models import macs
 from effnet_jax.training import metrics, parallel, reporting, resume
 from effnet_jax.training.checkpoint import Checkpoints, open_workdir
 from effnet_jax.training.guards import Interrupted, Interruption
@@ -216,34 +216,3 @@ def restore(
     program.abstract_state(),
     parallel.global_sharding(program.devices),
   )
-
-
-def load(
-  workdir: epath.PathLike, ema: bool = True
-) -> tuple[efficientnet.EfficientNet, dict[str, Any]]:
-  """Returns a trained network and its variables.
-
-  Args:
-    workdir: of a run; the checkpoint that its summary reports is read, or the
-      newest of a run that is not finished.
-    ema: the averaged weights, or the raw ones.
-
-  Raises:
-    UserError: no checkpoint there.
-
-  Example:
-    model, variables = effnet_jax.load('runs/quickstart')
-    logits, endpoints = model.apply(variables, images)
-  """
-  workdir = open_workdir(workdir)
-  if not (workdir / 'checkpoints').exists():
-    raise errors.UserError(f'{workdir} holds no checkpoints of a training run')
-  with Checkpoints(workdir, writing=False) as checkpoints:
-    if checkpoints.latest() is None:
-      raise errors.UserError(f'{workdir} holds no finished checkpoint yet')
-    step = reporting.finished_step(workdir) or checkpoints.latest()
-    config = ConfigDict(checkpoints.run(step)['config'])
-    config.model.bn_groups = 'local'  # whatever devices it was trained on
-    program = build(config, parallel.one_device())
-    state = restore(checkpoints, step, program)
-  return program.model, state.variables(ema)

@@ -13,6 +13,7 @@ from effnet_jax.data import pipeline, preprocess, sources
 from effnet_jax.evaluation import accuracy
 from effnet_jax.models import efficientnet, macs, normalize, spec, variants
 from effnet_jax.training import (
+  initial,
   optimizer,
   parallel,
   schedules,
@@ -153,8 +154,6 @@ def model_spec(config: ConfigDict) -> spec.ModelSpec:
     for field, value in config.model.overrides.items()
     if value is not None
   }
-  if 'stages' in overrides:
-    overrides['stages'] = spec.parse_stages(overrides['stages'])
   return variants.get_spec(
     config.model.name, num_classes=config.data.num_classes, **overrides
   )
@@ -170,6 +169,12 @@ def check_values(config: ConfigDict) -> None:
       config.objective.label_smoothing,
       0 <= config.objective.label_smoothing < 1,
       'in [0, 1)',
+    ),
+    (
+      'init_head',
+      config.init_head,
+      config.init_head in ('same', 'new'),
+      'same or new',
     ),
     (
       'checkpoint.keep',
@@ -273,7 +278,7 @@ def build(
     model=model,
     total_steps=total_steps,
     schedule=schedule,
-    init=lambda: state.create(efficientnet.init(model, config.seed), tx),
+    init=lambda: state.create(initial.variables(config, model), tx),
     abstract_state=lambda: jax.eval_shape(
       functools.partial(state.create, optimizer=tx), efficientnet.shapes(model)
     ),

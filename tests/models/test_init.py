@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import effnet_jax
 from effnet_jax.models import efficientnet, spec
 
 
@@ -20,7 +21,7 @@ def _leaves(tree):
 
 @pytest.fixture(scope='module')
 def b0():
-  return efficientnet.create_model('b0', seed=3)[1]
+  return effnet_jax.create_model('b0', seed=3)[1]
 
 
 def test_kernels_of_b0(b0):
@@ -115,8 +116,8 @@ def test_twin_layers_differ(b0):
 
 
 def test_networks_start_alike_where_they_are_alike():
-  thousand = dict(_leaves(efficientnet.create_model('micro')[1]))
-  ten = dict(_leaves(efficientnet.create_model('micro', num_classes=10)[1]))
+  thousand = dict(_leaves(effnet_jax.create_model('micro')[1]))
+  ten = dict(_leaves(effnet_jax.create_model('micro', num_classes=10)[1]))
   assert thousand.keys() == ten.keys()
   differ = {p for p, x in thousand.items() if not np.array_equal(x, ten[p])}
   assert differ == {
@@ -126,7 +127,7 @@ def test_networks_start_alike_where_they_are_alike():
 
 
 def test_all_float32():
-  _, variables = efficientnet.create_model('micro', dtype='bfloat16')
+  _, variables = effnet_jax.create_model('micro', dtype='bfloat16')
   assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {
     jnp.dtype('float32')
   }

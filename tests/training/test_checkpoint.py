@@ -8,8 +8,9 @@ import numpy as np
 import optax
 import pytest
 
+import effnet_jax
 from effnet_jax.errors import UserError
-from effnet_jax.training import loop, parallel, state
+from effnet_jax.training import parallel, state
 from effnet_jax.training.checkpoint import Checkpoints
 
 TX = optax.sgd(0.1, momentum=0.9)
@@ -190,10 +191,10 @@ def test_a_work_directory_that_cannot_be_written(tmp_path):
 
 
 def test_loading_what_is_not_there(tmp_path):
-  with pytest.raises(UserError, match='no checkpoints') as caught:
-    loop.load(tmp_path)
+  with pytest.raises(UserError, match='a directory without weights') as caught:
+    effnet_jax.load(tmp_path)
   assert str(tmp_path) in _one_line(caught)
   (tmp_path / 'checkpoints').mkdir()
   with pytest.raises(UserError, match='no finished checkpoint') as caught:
-    loop.load(tmp_path)
+    effnet_jax.load(tmp_path)
   assert str(tmp_path) in _one_line(caught)

@@ -176,7 +176,7 @@ def test_broken_checkpoint_is_named(finished, tmp_path, item):
 
 
 def test_load_without_a_run(tmp_path):
-  with pytest.raises(errors.UserError, match='holds no checkpoints'):
+  with pytest.raises(errors.UserError, match='a directory without weights'):
     effnet_jax.load(tmp_path)
 
 

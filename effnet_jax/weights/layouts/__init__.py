@@ -1,0 +1,1 @@
+"""The layouts that weights of this family come in, one module a family."""
