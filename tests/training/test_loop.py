@@ -154,6 +154,33 @@ def test_load_gives_the_trained_network(finished, ema):
   assert logits.shape == (2, 10) and np.isfinite(logits).all()
 
 
+def test_a_run_is_a_source_of_weights(finished, tmp_path):
+  """Of `create_model`, of `convert`, and of another run."""
+  workdir, state, _ = finished
+  trained = state.variables(ema=True)
+  model, variables = effnet_jax.create_model('micro', pretrained=workdir)
+  assert_equal_trees(variables, trained)
+  assert model.spec.num_classes == 10
+  with pytest.raises(errors.UserError, match='holds micro, not b0'):
+    effnet_jax.create_model('b0', pretrained=workdir)
+  # One step of a rate of zero changes the moving averages only.
+  config = tiny_config(
+    **{
+      'init_from': str(workdir),
+      'duration': '1 step',
+      'schedule.learning_rate': 0.0,
+      'optimizer.weight_decay': 0.0,
+    }
+  )
+  second, _ = run(config, tmp_path)
+  assert_equal_trees(second.params, trained['params'])
+  # After its first step the average is new by 1 - 2/11 at most: still these.
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7),
+    *jax.device_get((second.ema_params, trained['params'])),
+  )
+
+
 def test_shorter_duration_is_refused(finished):
   workdir, *_ = finished
   with pytest.raises(errors.UserError, match='is 5 steps, but .* has 6 behind'):
