@@ -116,13 +116,14 @@ def read(
   workdir = _workdir(source)
   if workdir is None:
     return load_weights(source, name, **arguments, **overrides)
-  spec, variables = _read_workdir(workdir, ema)
+  spec, variables, class_names = _read_workdir(workdir, ema)
   same_variant(name, spec.name, source)
   return fill(
     variants.replace(spec, **overrides),
     NATIVE,
     copier.write(variables, NATIVE.entries(spec)),
     source=str(source),
+    class_names=class_names,
     **arguments,
   )
 
@@ -147,7 +148,7 @@ def _workdir(source: str | os.PathLike) -> epath.Path | None:
 
 def _read_workdir(
   workdir: epath.Path, ema: bool
-) -> tuple[ModelSpec, dict[str, Any]]:
+) -> tuple[ModelSpec, dict[str, Any], tuple[str, ...] | None]:
   from effnet_jax.training import reporting
   from effnet_jax.training.checkpoint import Checkpoints
 
@@ -155,7 +156,8 @@ def _read_workdir(
     if checkpoints.latest() is None:
       raise errors.UserError(f'{workdir} holds no finished checkpoint yet')
     step = reporting.finished_step(workdir) or checkpoints.latest()
-    config = checkpoints.run(step)['config']
+    run = checkpoints.run(step)
+    config = run['config']
     overrides = {
       field: tuple(value) if isinstance(value, list) else value
       for field, value in config['model']['overrides'].items()
@@ -166,4 +168,9 @@ def _read_workdir(
       num_classes=config['data']['num_classes'],
       **overrides,
     )
-    return spec, checkpoints.variables(step, ema)
+    names = run.get('class_names')  # runs of before 0.2 have none
+    return (
+      spec,
+      checkpoints.variables(step, ema),
+      tuple(names) if names else None,
+    )

@@ -27,7 +27,7 @@ LAYERS = (
     'models.macs',
     'models.published',
   ),
-  ('models', 'data'),
+  ('models', 'data', 'progress'),
   (
     'weights',
     'training.mixing',
@@ -56,8 +56,16 @@ LAYERS = (
     'training.loop',
   ),
   # `flags` is the one function by which train.py and the commands read theirs;
-  # `arguments` the parser of the commands that take no config.
-  ('weights.export', 'search', 'analysis', 'flags', 'arguments'),
+  # `arguments` the parser of the commands that take no config, and
+  # `model_arguments` what many of them have.
+  (
+    'weights.export',
+    'search',
+    'analysis',
+    'flags',
+    'arguments',
+    'model_arguments',
+  ),
   ('cli', '__main__'),
 )
 LAYER_OF = {name: i for i, names in enumerate(LAYERS) for name in names}

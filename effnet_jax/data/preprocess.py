@@ -5,7 +5,7 @@ import io
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from effnet_jax.data.resample import METHODS, Box, resize
 from effnet_jax.errors import UserError, near_names
@@ -134,6 +134,8 @@ def decode(
     raise
   except (Image.DecompressionBombError, Image.DecompressionBombWarning):
     raise DecodeError(name, f'more than {MAX_PIXELS:,} pixels') from None
+  except UnidentifiedImageError:  # its text is the address of the buffer
+    raise DecodeError(name, 'cannot be decoded: unknown format') from None
   # Pillow's readers raise OSError, SyntaxError, ValueError, struct.error, ...
   except Exception as error:
     raise DecodeError(name, f'cannot be decoded: {error}') from error

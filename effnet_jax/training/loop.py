@@ -172,6 +172,7 @@ def train(
           parallel.to_global(state, program.devices),
           {
             'config': config.to_dict(),
+            'class_names': data.class_names(),
             'data': batches.get_state(),
             'history': list(report.history),  # written later
             'seconds': timer.seconds(),

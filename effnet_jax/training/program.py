@@ -58,6 +58,10 @@ class Data:
     self.config = self._with_sizes(config)
     self._arguments()  # what is wrong with them is said before anything runs
 
+  def class_names(self) -> list[str]:
+    """Returns the names of the classes, in the order of the outputs."""
+    return list(self._sources['train'].class_names)
+
   def _with_sizes(self, config):
     config = config.copy_and_resolve_references()
     train = self._sources['train']

@@ -28,6 +28,7 @@ class Weights:
     layout: in which they came.
     tag: of the training recipe, where the source names it, as `ns_jft_in1k`.
     class_names: where the source has them.
+    origin: what a file of `convert` was converted from.
   """
 
   spec: ModelSpec
@@ -35,6 +36,7 @@ class Weights:
   layout: str
   tag: str | None = None
   class_names: tuple[str, ...] | None = None
+  origin: str | None = None
 
 
 def load(
@@ -69,13 +71,12 @@ def load(
   if layout.name == 'effnet_jax':
     saved = native.read_metadata(file.metadata, str(source))
     same_variant(name, saved.spec.name, source)
-    base, class_names = saved.spec, saved.class_names
+    base, class_names, origin = saved.spec, saved.class_names, saved.source
   else:
-    base = _spec(name, fetched, layout, arrays, overrides)
+    base, origin = _spec(name, fetched, layout, arrays, overrides), None
     class_names = fetched.hub_config.label_names if fetched.hub_config else None
-  spec = variants.replace(base, **overrides)
-  return fill(
-    spec,
+  weights = fill(
+    variants.replace(base, **overrides),
     layout,
     arrays,
     source=str(source),
@@ -85,6 +86,7 @@ def load(
     tag=fetched.hub_config.tag if fetched.hub_config else None,
     class_names=class_names,
   )
+  return dataclasses.replace(weights, origin=origin)
 
 
 def _spec(
@@ -168,7 +170,7 @@ def fill(
     elif classes and classes != wanted:
       raise UserError(
         f'{source} has {classes} classes, not {wanted}: ask for a new head '
-        '(new_head=True, --new-head), or leave the number out'
+        '(new_head=True, config.init_head=new), or leave the number out'
       )
     num_classes = wanted
   spec = dataclasses.replace(spec, num_classes=num_classes or spec.num_classes)

@@ -11,7 +11,7 @@ import pytest
 
 import effnet_jax
 from configs import quickstart
-from effnet_jax import errors
+from effnet_jax import errors, pretrained
 from effnet_jax.training import loop, parallel, program
 
 
@@ -158,6 +158,8 @@ def test_a_run_is_a_source_of_weights(finished, tmp_path):
   """Of `create_model`, of `convert`, and of another run."""
   workdir, state, _ = finished
   trained = state.variables(ema=True)
+  weights = pretrained.read(workdir)
+  assert weights.class_names == tuple('0123456789')
   model, variables = effnet_jax.create_model('micro', pretrained=workdir)
   assert_equal_trees(variables, trained)
   assert model.spec.num_classes == 10

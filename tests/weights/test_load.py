@@ -232,7 +232,10 @@ def micro(tmp_path_factory):
   """A directory that `convert` would write, and its variables."""
   directory = tmp_path_factory.mktemp('micro')
   variables = _variables(MICRO)
-  native.write(directory, MICRO, variables, class_names=tuple('abcdefg'))
+  names = tuple('abcdefg')
+  native.write(
+    directory, MICRO, variables, class_names=names, source='runs/micro'
+  )
   return directory, variables
 
 
@@ -280,6 +283,7 @@ def test_a_converted_directory(micro):
   assert weights.spec == MICRO
   assert weights.layout == 'effnet_jax'
   assert weights.class_names == tuple('abcdefg')
+  assert weights.origin == 'runs/micro'
   assert _equal(weights.variables, variables)
   with pytest.raises(UserError, match='holds micro, not b0'):
     load(directory, 'b0')

@@ -1,0 +1,220 @@
+"""The command `evaluate`: top-1 and top-5 of a network on labelled images."""
+
+import argparse
+import functools
+import json
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from effnet_jax import model_arguments
+from effnet_jax.arguments import ArgumentParser
+from effnet_jax.data import pipeline
+from effnet_jax.data.preprocess import Preprocess
+from effnet_jax.errors import UserError
+from effnet_jax.evaluation import accuracy, hits, label_sets
+from effnet_jax.evaluation.known import known_results
+from effnet_jax.evaluation.label_sets import Batch, LabelSet
+from effnet_jax.models import efficientnet
+from effnet_jax.models.normalize import normalize
+from effnet_jax.models.published import Result
+from effnet_jax.progress import progress
+from effnet_jax.training import parallel
+from effnet_jax.weights.load import Weights
+
+_DESCRIPTION = """\
+Measures top-1 and top-5 accuracy with the weights' own preprocessing, every
+image once; beside it stands what others got from the same weights.
+
+SOURCE of the data is a folder of class folders, PATH/CLASS/IMAGE, whose names
+are the network's classes (of ImageNet also n01440764 or 0 to 999); or a data
+set that TFDS has prepared as ArrayRecord:
+  imagenet       ILSVRC 2012, 50,000 validation images
+  imagenet_real  the same with ReaL labels: any right one counts, images
+                 without a label do not
+  imagenet_v2    ImageNet-V2, matched frequency; the others are
+                 imagenet_v2/threshold-0.7 and imagenet_v2/topimages
+  imagenet_a     ImageNet-A, choosing among its 200 classes only
+  imagenet_r     ImageNet-R, likewise
+What is missing ends in the command that prepares it."""
+
+_EXAMPLES = """\
+examples:
+  effnet evaluate --model lite0 --data imagenet
+  effnet evaluate --weights hf://timm/tf_efficientnet_b0.ns_jft_in1k \\
+    --data imagenet --batch 256
+  effnet evaluate --weights runs/mine --data photos/test
+  effnet evaluate --model lite0 --data imagenet-a/ --restrict
+
+--json gives model, weights, data, resolution, resampling, classes (that the
+network may choose among), images (that count), unlabelled and unreadable (that
+do not), top1 and top5 in per cent, seconds, and known: a list of {top1, top5,
+source, kind, weights, resolution, note}."""
+
+
+def evaluate(argv: list[str]) -> None:
+  """Prints the accuracy, or JSON."""
+  arguments = _parse(argv)
+  label_sets.check_name(arguments.data)
+  weights = model_arguments.read(arguments)
+  label_set = label_sets.open_label_set(
+    arguments.data,
+    weights.spec.num_classes,
+    weights.class_names,
+    split=arguments.split,
+    data_dir=arguments.data_dir,
+    limit=arguments.limit,
+    restrict=arguments.restrict,
+  )
+  begun = time.perf_counter()
+  means, read = _measure(weights, label_set, arguments.batch, arguments.workers)
+  source = model_arguments.source(arguments)
+  spec, images = weights.spec, int(means['examples'])
+  known = known_results(
+    label_set.benchmark, weights.origin or source, spec, weights.tag
+  )
+  result = {
+    'model': spec.name,
+    'weights': source,
+    'data': label_set.title,
+    'resolution': spec.resolution,
+    'resampling': spec.resampling,
+    'classes': int(label_set.ranked.sum()),
+    'images': images,
+    'unlabelled': read - images,
+    'unreadable': len(label_set.source) - read,
+    'top1': 100 * means['top1'],
+    'top5': 100 * means['top5'],
+    'seconds': time.perf_counter() - begun,
+    'known': [_known_fields(one) for one in known],
+  }
+  print(json.dumps(result, indent=2) if arguments.json else _text(result))
+
+
+def _parse(argv: Sequence[str]) -> argparse.Namespace:
+  parser = ArgumentParser(
+    prog='effnet_jax evaluate', description=_DESCRIPTION, epilog=_EXAMPLES
+  )
+  model_arguments.add(parser)
+  add = parser.add_argument
+  add('--data', metavar='SOURCE', required=True, help='see above')
+  add(
+    '--split',
+    metavar='NAME',
+    default='',
+    help="another split, e.g. 'validation[:5000]'; of a folder PATH/NAME",
+  )
+  add(
+    '--data-dir',
+    metavar='DIR',
+    default='',
+    help="TFDS's data directory (default: TFDS's own)",
+  )
+  add(
+    '--limit',
+    metavar='N',
+    type=int,
+    help='no more than N images, spread evenly over all',
+  )
+  add(
+    '--restrict',
+    action='store_true',
+    help='let the network choose only among the classes of the folder',
+  )
+  add(
+    '--batch',
+    metavar='N',
+    type=int,
+    default=64,
+    help='images at a time, over all devices (default: %(default)s)',
+  )
+  add(
+    '--workers',
+    metavar='N',
+    type=int,
+    default=0,
+    help='processes that decode images (default: threads of this one)',
+  )
+  add('--json', action='store_true', help='an object, see below')
+  arguments = parser.parse_args(argv)
+  for option, lowest in (('batch', 1), ('limit', 1), ('workers', 0)):
+    value = getattr(arguments, option)
+    if value is not None and value < lowest:
+      parser.error(f'--{option} must be {lowest} or more')
+  return arguments
+
+
+def _measure(
+  weights: Weights, label_set: LabelSet, batch_size: int, workers: int
+) -> tuple[dict[str, float], int]:
+  """Returns the accuracy, in 0..1, and how many images could be read."""
+  spec, model = weights.spec, efficientnet.build(weights.spec)
+  devices = parallel.devices_or_all(None)
+  step = hits.eval_step(
+    model.apply, functools.partial(normalize, spec=spec), label_set.ranked
+  )
+  total = len(label_set.source)
+  batch_size = min(batch_size, total)
+  batches = pipeline.eval_batches(
+    label_set.source,
+    Preprocess(
+      spec.resolution, spec.resampling, crop_padding=spec.crop_padding
+    ),
+    batch_size=-(-batch_size // len(devices)) * len(devices),
+    workers=workers,
+    max_bad_fraction=1,  # left out with a warning, and counted
+  )
+  read = 0
+
+  def placed(advance) -> Iterator[Any]:
+    nonlocal read
+    for number, batch in enumerate(batches):
+      read += int(batch['mask'].sum())
+      size = len(batch['mask'])
+      yield parallel.shard(_completed(batch, label_set), devices)
+      advance(min(size, total - number * size))  # the last is padded
+
+  with progress(total, 'evaluating') as advance:
+    means = accuracy.evaluate(
+      parallel.pmap_eval(step, devices),
+      {'': parallel.replicate(weights.variables, devices)},
+      placed(advance),
+    )
+  if not means['examples']:
+    raise UserError(f'no image of {label_set.title} could be used')
+  return means, read
+
+
+def _completed(batch: Batch, label_set: LabelSet) -> Batch:
+  return label_set.complete(batch) if label_set.complete else batch
+
+
+def _known_fields(result: Result) -> dict[str, Any]:
+  fields = ('top1', 'top5', 'source', 'kind', 'weights', 'resolution', 'note')
+  return {field: getattr(result, field) for field in fields}
+
+
+def _text(result: dict[str, Any]) -> str:
+  left_out = ''.join(
+    f', {result[why]:,} {why}'
+    for why in ('unlabelled', 'unreadable')
+    if result[why]
+  )
+  rate = (result['images'] + result['unlabelled']) / result['seconds']
+  lines = [
+    f'{result["model"]} ({result["weights"]}) on {result["data"]}: '
+    f'{result["resolution"]} pixels, {result["resampling"]} resampling, '
+    f'{result["classes"]} classes',
+    f'top-1 {result["top1"]:.3f} %, top-5 {result["top5"]:.3f} %, '
+    f'{result["images"]:,} images{left_out}, {result["seconds"]:.0f} seconds '
+    f'({rate:.1f} images/s)',
+  ]
+  for known in result['known']:
+    top5 = f', top-5 {known["top5"]:.3f} %' if known['top5'] else ''
+    size = f' at {known["resolution"]} pixels' if known['resolution'] else ''
+    note = f'; {known["note"]}' if known['note'] else ''
+    lines.append(
+      f'known: top-1 {known["top1"]:.3f} %{top5}{size}, {known["kind"]} by '
+      f'{known["source"]}{note}'
+    )
+  return '\n'.join(lines)

@@ -1,0 +1,100 @@
+"""The operations of `network` in JAX: for the predictor and StableHLO."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from effnet_jax.models import blocks, depthwise, efficientnet
+
+ACTIVATIONS = {
+  **efficientnet.ACTIVATIONS,
+  'sigmoid': jax.nn.sigmoid,
+  None: lambda x: x,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class JaxOperations:
+  """See `network.Operations`.
+
+  Attributes:
+    dtype: of convolutions and activations; pooling, routing and the classifier
+      are float32 whatever it is.
+    formulation: of the depthwise convolution, see `models.depthwise`. With
+      `grouped` nothing depends on the size of the batch, CondConv included.
+  """
+
+  dtype: Any = jnp.float32
+  formulation: str = 'auto'
+
+  def _finish(self, x, bias, activation):
+    return ACTIVATIONS[activation](x + jnp.asarray(bias, self.dtype))
+
+  def convolution(self, x, kernel, bias, stride, padding, activation):
+    x = x.astype(self.dtype)
+    kernel = jnp.asarray(kernel, self.dtype)
+    return self._finish(
+      blocks.conv(x, kernel, stride, padding), bias, activation
+    )
+
+  def depthwise(self, x, kernel, bias, stride, padding, activation):
+    x = depthwise.depthwise_conv(
+      x, jnp.asarray(kernel, self.dtype), stride, self.formulation, padding
+    )
+    return self._finish(x, bias, activation)
+
+  def mixed_convolution(self, x, kernels, bias, routing, activation):
+    mixed = blocks.mix(kernels, routing)[:, 0, 0].astype(self.dtype)
+    x = jnp.einsum('nhwc,ncf->nhwf', x, mixed)
+    return self._finish(x, bias, activation)
+
+  def mixed_depthwise(
+    self, x, kernels, bias, routing, stride, padding, activation
+  ):
+    if self.formulation == 'grouped':
+      x = self._sum_of_experts(x, kernels, routing, stride, padding)
+    else:
+      x = jax.vmap(
+        lambda image, kernel: depthwise.depthwise_conv(
+          image[None], kernel, stride, self.formulation, padding
+        )[0]
+      )(x, blocks.mix(kernels, routing).astype(self.dtype))
+    return self._finish(x, bias, activation)
+
+  def _sum_of_experts(self, x, kernels, routing, stride, padding):
+    """Mixes what the experts give; their kernels' mix would need the batch.
+
+    A grouped convolution with one kernel an image folds the batch into the
+    groups, so that its size would have to be known.
+    """
+    terms = [
+      depthwise.depthwise_conv(
+        x, jnp.asarray(kernel, self.dtype), stride, 'grouped', padding
+      ).astype(jnp.float32)
+      * routing[:, expert, None, None, None]
+      for expert, kernel in enumerate(kernels)
+    ]
+    return sum(terms[1:], terms[0]).astype(self.dtype)
+
+  def pool(self, x):
+    return jnp.mean(x, axis=(1, 2), keepdims=True, dtype=jnp.float32)
+
+  def flatten(self, x):
+    return x[:, 0, 0]
+
+  def dense(self, x, kernel, bias, activation):
+    return ACTIVATIONS[activation](x @ kernel + bias)
+
+  def multiply(self, x, gate):
+    return x * gate
+
+  def add(self, x, y):
+    return x + y
+
+  def normalize(self, pixels, mean, std):
+    return (pixels.astype(jnp.float32) - mean) / std
+
+  def softmax(self, logits):
+    return jax.nn.softmax(logits)

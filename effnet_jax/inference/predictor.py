@@ -1,0 +1,79 @@
+"""Logits of images, as fast as the machine gives them."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from effnet_jax import errors
+from effnet_jax.inference import network
+from effnet_jax.inference.jax_operations import JaxOperations
+from effnet_jax.models.efficientnet import DTYPES, EfficientNet
+
+
+def predictor(
+  model: EfficientNet,
+  variables: Mapping[str, Any],
+  *,
+  dtype: str = 'float32',
+  compiler_options: dict[str, Any] | None = None,
+) -> Callable[[Any], jax.Array]:
+  """Returns a function from images to logits, equal to `model.apply`.
+
+  Batch norm is folded, the rest compiled: once for every shape of a batch, so
+  give batches of few shapes. It may be called within another `jax.jit`.
+
+  Args:
+    model: the network; its `depthwise` counts, its `dtype` doesn't.
+    variables: `params` and `batch_stats`; not needed afterwards.
+    dtype: of convolutions and activations, `float32` or `bfloat16`.
+    compiler_options: of XLA, see `jax.jit`.
+
+  Returns:
+    A function of images [n, h, w, 3], normalised (`effnet_jax.normalize`), of
+    any float dtype. It gives logits [n, num_classes], float32, and raises
+    UserError for images of another shape or dtype.
+
+  Raises:
+    UserError: an unknown dtype; variables of another network.
+
+  Example:
+    >>> predict = predictor(model, variables)
+    >>> probabilities = jax.nn.softmax(predict(images))
+  """
+  if dtype not in DTYPES:
+    near = errors.near_names(dtype, DTYPES)
+    raise errors.UserError(f'unknown dtype {dtype!r}: {near}')
+  spec = model.spec
+  ops = JaxOperations(jnp.dtype(dtype), model.depthwise)
+  # Arguments of the compiled function, not constants in it: the executables of
+  # several batch shapes share them, and it is no slower.
+  folded = jax.tree.map(jnp.asarray, network.fold(spec, variables))
+  forward = jax.jit(
+    lambda folded, images: network.forward(spec, folded, images, ops)[0],
+    compiler_options=compiler_options,
+  )
+
+  def predict(images):
+    _check_images(images)
+    return forward(folded, images)
+
+  return predict
+
+
+def _check_images(images):
+  shape, dtype = getattr(images, 'shape', None), getattr(images, 'dtype', None)
+  if shape is None or dtype is None:
+    raise errors.UserError(
+      f'images must be an array, not {type(images).__name__}'
+    )
+  if len(shape) != 4 or shape[-1] != 3 or 0 in shape:
+    raise errors.UserError(
+      f'images must be [n, height, width, 3], not {list(shape)}'
+    )
+  if not jnp.issubdtype(dtype, jnp.floating):
+    raise errors.UserError(
+      f'images must be normalised, not {dtype} pixels: '
+      'effnet_jax.normalize(images, model.spec) makes them so'
+    )
