@@ -19,7 +19,7 @@ COMMANDS = {
   ),
   'convert': (
     'effnet_jax.weights.commands',
-    'convert published weights into a work directory, and back',
+    'read published weights; write them for timm or Keras',
   ),
   'predict': (
     'effnet_jax.inference.commands',
@@ -30,7 +30,7 @@ COMMANDS = {
     'measure top-1 and top-5 on a labelled data set',
   ),
   'export': (
-    'effnet_jax.weights.commands',
+    'effnet_jax.weights.export.commands',
     'write a network for another runtime: StableHLO, ONNX, TensorFlow',
   ),
 }

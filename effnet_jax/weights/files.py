@@ -110,7 +110,7 @@ def write_safetensors(
   Raises:
     UserError: it cannot be written.
   """
-  with _replacing(Path(path)) as temporary:
+  with _replacing(path) as temporary:
     safetensors_file.write(temporary, arrays, metadata or {})
 
 
@@ -123,7 +123,7 @@ def write_hdf5(
     UserError: it cannot be written.
   """
   hdf5_file.require_h5py()
-  with _replacing(Path(path)) as temporary:
+  with _replacing(path) as temporary:
     hdf5_file.write(temporary, arrays)
 
 
@@ -209,8 +209,9 @@ def _parse(name: str, read_content: Callable[[], Content]) -> WeightFile:
 
 
 @contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
+def _replacing(where: str | os.PathLike) -> Iterator[Path]:
   """Gives a path to write to, that takes the place of another when done."""
+  path = Path(os.path.expanduser(where))
   temporary = path.with_name(f'.{path.name}.{secrets.token_hex(4)}')
   try:
     yield temporary
@@ -224,4 +225,5 @@ def _replacing(path: Path) -> Iterator[Path]:
       f'{path} cannot be written ({reason}): make room, or name another place'
     ) from error
   finally:
-    temporary.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # not made, or in its place by now
+      temporary.unlink()

@@ -12,8 +12,6 @@ import resource
 import sys
 from typing import Any
 
-import h5py
-
 _MAX_ITEMS = 100_000
 _MAX_PATH = 1024
 _MAX_REPORT = 1 << 26  # bytes
@@ -40,6 +38,8 @@ def main(path: str, memory: int, seconds: int) -> None:
   ):
     with contextlib.suppress(ValueError, OSError):  # lower already
       resource.setrlimit(limit, (most, resource.getrlimit(limit)[1]))
+  import h5py
+
   try:
     with h5py.File(path, 'r', locking=False) as file:
       report = json.dumps(_walk(file))
@@ -51,6 +51,8 @@ def main(path: str, memory: int, seconds: int) -> None:
 
 
 def _walk(file: Any) -> dict[str, Any]:
+  import h5py
+
   datasets, metadata = [], {}
   groups, seen = [('', file)], set()
   for prefix, group in groups:  # which grows
@@ -81,6 +83,8 @@ def _walk(file: Any) -> dict[str, Any]:
 
 def _dataset(item: Any, shown: str) -> tuple[str, tuple[int, ...], int]:
   """Returns dtype, shape and place in the file."""
+  import h5py
+
   properties = item.id.get_create_plist()
   if item.is_virtual or properties.get_external_count():
     raise Refused(

@@ -114,7 +114,9 @@ def _read_archive(
 
 def _archive_folder(members: Collection[str]) -> str:
   """Returns the folder that all is in; raises where no weights are."""
-  folders = [n.removesuffix('/data.pkl') for n in members if n.endswith('/data.pkl')]
+  folders = [
+    n.removesuffix('/data.pkl') for n in members if n.endswith('/data.pkl')
+  ]
   if len(folders) == 1 and f'{folders[0]}/constants.pkl' in members:
     raise UserError(f'it is a TorchScript program, not weights: {HOW_TO_SAVE}')
   if len(folders) == 1:
@@ -265,9 +267,9 @@ def _view(
   for length, stride in zip(tensor.shape, tensor.strides, strict=True):
     count *= length
     last += (length - 1) * stride
-    # More elements than there are would be repetitions (torch.expand).
-    if max(count, last + 1) > len(data):
-      raise raw.damaged(f'{shown} reaches beyond its storage')
+    # As by torch.expand, and without end.
+    if count > len(data):
+      raise raw.damaged(f'{shown} has more elements than its storage')
   if last >= len(data):
     raise raw.damaged(f'{shown} reaches beyond its storage')
   return np.lib.stride_tricks.as_strided(

@@ -260,56 +260,97 @@ def test_only_names_of_the_list(tmp_path, write, name):
   refused(write(tmp_path / 'a.pth', objects(call)), name, 'state_dict()')
 
 
+REBUILD = b'ctorch._utils\n_rebuild_tensor_v2\n('
 NOTHING_ELSE = {
-  'an instruction of other pickles': b'2',  # DUP
-  'the instance of a class': b'(ios\nsystem\n',  # INST
-  'an extension of copyreg': b'\x82\x01',  # EXT1
-  'a text persistent id': b'Pabc\n',  # PERSID
-  'a call of a type': b'ctorch\nFloatStorage\n)R',
-  'a call of a number': b'K\x01)R',
-  'a call with no tuple': b'ccollections\nOrderedDict\n]R',
-  'arguments too many': b'ccollections\nOrderedDict\n(K\x01K\x02tR',
-  'no arguments': b'ctorch._utils\n_rebuild_tensor_v2\n)R',
-  'a tensor of no storage': (
-    b'ctorch._utils\n_rebuild_tensor_v2\n(K\x01K\x00))\x89}tR'
+  'an instruction of other pickles': (b'2', 'instruction 32'),  # DUP
+  'the instance of a class': (b'(ios\nsystem\n', 'instruction 69'),  # INST
+  'an extension of copyreg': (b'\x82\x01', 'instruction 82'),  # EXT1
+  'a text persistent id': (b'Pabc\n', 'instruction 50'),  # PERSID
+  'a later protocol': (b'\x80\x04', 'protocol 4'),
+  'a call of a type': (b'ctorch\nFloatStorage\n)R', 'nothing to call'),
+  'a call of a number': (b'K\x01)R', 'nothing to call'),
+  'a call without a tuple': (
+    b'ccollections\nOrderedDict\n]R',
+    'nothing to call',
   ),
+  'too many arguments': (
+    b'ccollections\nOrderedDict\n(K\x01K\x02tR',
+    'TypeError',
+  ),
+  'no arguments': (REBUILD + b'tR', 'TypeError'),
+  'more arguments': (tensor()[:-2] + b'NNNtR', 'described wrongly'),
+  'a tensor of no storage': (REBUILD + b'K\x01K\x00))\x89}tR', 'no storage'),
   'a tensor of a tensor': (
-    b'ctorch._utils\n_rebuild_tensor_v2\n(' + tensor() + b'K\x00' + b'))\x89}tR'
+    REBUILD + tensor() + b'K\x00))\x89}tR',
+    'no storage',
   ),
-  'a parameter of no tensor': b'ctorch._utils\n_rebuild_parameter\n(K\x01tR',
-  'a nested persistent id': b'(' + text('storage') + storage() + b'tQ',
-  'a persistent id of a module': b'(' + text('module') + b'NNNNtQ',
-  'a persistent id of no tuple': b'K\x01Q',
-  'a storage of no type': storage().replace(b'ctorch\nFloatStorage\n', b']'),
-  'a storage of a called type': storage(kind='Size'),
-  'a storage within another': tensor(tail=b'(K\x01K\x02t'),
-  'a storage of negative length': tensor(length=-6),
-  'a storage of a length in words': tensor().replace(number(6), text('six')),
-  'two storages of one key': tensor() + b'0' + tensor(kind='IntStorage'),
-  'a key that is a dict': b'}}Ns',
-  'a key that is a tuple': b'})Ns',
-  'a key without a value': b'}(K\x01u',
-  'items of no dict': b'](K\x01K\x02u',
-  'items of no list': b'}K\x01a',
-  'items of nothing': b'(K\x01e',
-  'what was never stored': b'h\x07',
-  'no mark': b'0',
-  'no item': b'\x87',
-  'a protocol in the middle': b'\x80\x04',
-  'text that is none': b'X\x02\x00\x00\x00\xff\xfe',
-  'text longer than the file': b'X\xff\xff\xff\xff',
-  'a number longer than the file': b'\x8a\xff',
-  'a name without end': b'c' + b'a' * 5000,
-  'deep nesting': b']' * 50_000 + b'a' * 49_999,
-  'a mark that is stored': b'(q\x01',
-  'nothing at all': b'',
+  'a shape of texts': (
+    REBUILD + storage() + b'K\x00(' + text('a') + b't)\x89}tR',
+    'no shape',
+  ),
+  'a parameter of no tensor': (
+    b'ctorch._utils\n_rebuild_parameter\n(K\x01tR',
+    'parameter in it is described wrongly',
+  ),
+  'a nested persistent id': (
+    b'(' + text('storage') + storage() + b'tQ',
+    'refers to what is no storage',
+  ),
+  'a type that is a storage': (
+    b'(' + text('storage') + storage() + text('0') + text('cpu') + b'K\6tQ',
+    'a storage of no known type',
+  ),
+  'a persistent id of a module': (
+    b'(' + text('module') + b'NNNNtQ',
+    'refers to what is no storage',
+  ),
+  'a persistent id of no tuple': (b'K\x01Q', 'refers to what is no storage'),
+  'a storage of another type': (
+    storage(kind='Size'),
+    'a storage of no known type',
+  ),
+  'a storage within another': (
+    tensor(tail=b'(K\x01K\x02t'),
+    'a storage in it is part of another',
+  ),
+  'a storage of negative length': (tensor(length=-6), 'no name or no length'),
+  'a storage of a length in words': (
+    tensor().replace(number(6), text('six')),
+    'no name or no length',
+  ),
+  'two storages of one key': (
+    b'](' + tensor() + tensor(kind='IntStorage') + b'e',
+    "storage '0' is described in two ways",
+  ),
+  'a key that is a dict': (b'}}Ns', 'keys of type dict'),
+  'a key that is a tuple': (b'})Ns', 'keys of type tuple'),
+  'a key without a value': (b'}(K\x01u', 'lacks a value'),
+  'items of no dict': (b'](K\x01K\x02u', 'fills what is no dict'),
+  'attributes of no object': (b'NNb', 'fills what is no dict'),
+  'items of no list': (b'}K\x01a', 'fills what is no list'),
+  'what was never stored': (b'h\x07', 'recalls what it never stored'),
+  'a mark that is stored': (b'(q\x01', 'fills what is no object'),
+  'no mark': (b'tttt', 'takes more than it has'),
+  'no item': (b'(\x87', 'takes more than it has'),
+  'too much': (b'Ns}' + text('a') + b'N', 'leaves something behind'),
+  'text that is none': (b'X\x02\x00\x00\x00\xff\xfe', 'UnicodeDecodeError'),
+  'text longer than the file': (b'X\xff\xff\xff\xff', 'does not end'),
+  'a number longer than the file': (b'\x8a\xff', 'does not end'),
+  'a name without end': (b'c' + b'a' * 5000, 'a name in its pickle'),
+  'deep nesting': (
+    b'](' + tensor() + b']' * 50_000 + b'a' * 49_999 + b'e',
+    'no state dict',
+  ),
+  'no tensors': (b'](' + tensor() + b'e', 'no state dict'),
 }
 
 
 @both
-@pytest.mark.parametrize('value', NOTHING_ELSE.values(), ids=NOTHING_ELSE)
-def test_nothing_but_plain_state_dicts(tmp_path, write, value):
-  refused(write(tmp_path / 'a.pth', objects(value)))
+@pytest.mark.parametrize(
+  'value, words', NOTHING_ELSE.values(), ids=NOTHING_ELSE
+)
+def test_nothing_but_plain_state_dicts(tmp_path, write, value, words):
+  refused(write(tmp_path / 'a.pth', objects(value)), words)
 
 
 VIEWS = {
@@ -355,13 +396,17 @@ def test_takes_no_more_memory_than_the_file(tmp_path, write):
 
 @both
 def test_pickles_have_a_limit(tmp_path, write):
-  long = objects(b']' + b'N' * pickled.MAX_SIZE)
+  long = objects(text('a' * pickled.MAX_SIZE))
   refused(write(tmp_path / 'a.pth', long), 'larger than', 'state_dict()')
 
 
 def test_members_of_an_archive_are_as_pytorch_writes_them(tmp_path):
   good = objects(tensor())
-  path = tmp_path / 'a.pth'
+  path = write_zip(tmp_path / 'a.pth', good)
+  data = bytearray(path.read_bytes())
+  data[data.find(b'PK\x01\x02') + 8] |= 1
+  path.write_bytes(data)
+  refused(path, 'encrypted')
   zeros = {'data/0': bytes(10**7)}
   write_zip(path, good, zeros, compression=zipfile.ZIP_DEFLATED)
   assert path.stat().st_size < 20_000  # a bomb
