@@ -1,6 +1,7 @@
 """Networks by name: with fresh weights, published ones, or one's own."""
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -62,7 +63,8 @@ def create_model(
   if pretrained is None:
     if new_head:
       raise errors.UserError('new_head is for pretrained weights')
-    spec = variants.get_spec(name, num_classes=num_classes or 1000, **overrides)
+    classes = 1000 if num_classes is None else num_classes
+    spec = variants.get_spec(name, num_classes=classes, **overrides)
     model = efficientnet.build(spec, dtype, depthwise)
     return model, efficientnet.init(model, seed)
   weights = read(
@@ -112,6 +114,11 @@ def read(
   **overrides: Any,
 ) -> Weights:
   """Returns weights from any source; arguments as `weights.load.load`."""
+  if not isinstance(source, str | os.PathLike):
+    raise errors.UserError(
+      f'{source!r} names no weights: give a path, hf://ORGANISATION/NAME or a '
+      'packaged variant such as lite0'
+    )
   arguments = {'num_classes': num_classes, 'new_head': new_head, 'seed': seed}
   workdir = _workdir(source)
   if workdir is None:
@@ -131,19 +138,43 @@ def read(
 def _workdir(source: str | os.PathLike) -> epath.Path | None:
   """Returns the work directory that a source is, None if it is none."""
   text = os.fspath(source)
-  if text.startswith('hf://') or not text:
-    return None
-  if '://' not in text and not os.path.isdir(os.path.expanduser(text)):
+  bucket = text.startswith(('gs://', 's3://'))
+  if not bucket and not os.path.isdir(os.path.expanduser(text)):
     return None
   # Here, for Orbax takes seconds to import and few sources need it.
   from effnet_jax.training.checkpoint import open_workdir
 
   workdir = open_workdir(text)
-  if (workdir / 'checkpoints').exists():
-    return workdir
-  if (workdir / 'metrics.jsonl').exists():
-    raise errors.UserError(f'{source} holds no checkpoint of its run yet')
+  try:
+    if (workdir / 'checkpoints').exists():
+      return workdir
+    if (workdir / 'metrics.jsonl').exists():
+      raise errors.UserError(f'{source} holds no checkpoint of its run yet')
+  except OSError as error:
+    raise errors.UserError(
+      f'{source} cannot be read: {error.strerror}'
+    ) from error
+  if bucket:
+    raise errors.UserError(f'{source} holds no checkpoints of a training run')
   return None
+
+
+def spec_of_run(config: Mapping[str, Any]) -> ModelSpec:
+  """Returns the network that a run's config makes, its images included."""
+  overrides = {
+    field: value
+    for field, value in config['model']['overrides'].items()
+    if value is not None
+  }
+  data = config['data']
+  if data['resampling'] is not None:
+    overrides['resampling'] = data['resampling']
+  if data['crop_padding'] is not None:
+    squash = data['crop_padding'] < 0
+    overrides['crop_padding'] = None if squash else data['crop_padding']
+  return variants.get_spec(
+    config['model']['name'], num_classes=data['num_classes'], **overrides
+  )
 
 
 def _read_workdir(
@@ -157,20 +188,9 @@ def _read_workdir(
       raise errors.UserError(f'{workdir} holds no finished checkpoint yet')
     step = reporting.finished_step(workdir) or checkpoints.latest()
     run = checkpoints.run(step)
-    config = run['config']
-    overrides = {
-      field: tuple(value) if isinstance(value, list) else value
-      for field, value in config['model']['overrides'].items()
-      if value is not None
-    }
-    spec = variants.get_spec(
-      config['model']['name'],
-      num_classes=config['data']['num_classes'],
-      **overrides,
-    )
-    names = run.get('class_names')  # runs of before 0.2 have none
+    names = run.get('class_names')  # the first runs have none
     return (
-      spec,
+      spec_of_run(run['config']),
       checkpoints.variables(step, ema),
       tuple(names) if names else None,
     )

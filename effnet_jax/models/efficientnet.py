@@ -1,5 +1,6 @@
 """The network: stem, blocks, head, built from a `ModelSpec`."""
 
+import contextlib
 import functools
 import zlib
 from typing import Any
@@ -117,8 +118,10 @@ def build(
   **attributes: Any,
 ) -> EfficientNet:
   """Returns the network of a specification, its arguments checked."""
+  with contextlib.suppress(TypeError):
+    dtype = jnp.dtype(dtype).name  # jnp.bfloat16 too
   for what, value, known in (
-    ('dtype', dtype, DTYPES),
+    ('dtype', str(dtype), DTYPES),
     ('depthwise formulation', depthwise, FORMULATIONS),
     ('activation', spec.activation, tuple(ACTIVATIONS)),
   ):

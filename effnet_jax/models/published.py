@@ -5,6 +5,7 @@ measured with this code. Standard library only.
 """
 
 import dataclasses
+import re
 from typing import Literal
 
 
@@ -142,18 +143,18 @@ _TIMM_OTHERS = (
 
 _TORCHVISION = (
   # class, tag, file, top-1, top-5
-  ('B0', 'IMAGENET1K_V1', 'b0_rwightman-3dd342df', 77.692, 93.532),
-  ('B1', 'IMAGENET1K_V1', 'b1_rwightman-533bc792', 78.642, 94.186),
-  ('B1', 'IMAGENET1K_V2', 'b1-c27df63c', 79.838, 94.934),
-  ('B2', 'IMAGENET1K_V1', 'b2_rwightman-bcdf34b7', 80.608, 95.310),
-  ('B3', 'IMAGENET1K_V1', 'b3_rwightman-cf984f9c', 82.008, 96.054),
-  ('B4', 'IMAGENET1K_V1', 'b4_rwightman-7eb33cd5', 83.384, 96.594),
-  ('B5', 'IMAGENET1K_V1', 'b5_lukemelas-b6417697', 83.444, 96.628),
-  ('B6', 'IMAGENET1K_V1', 'b6_lukemelas-c76e70fd', 84.008, 96.916),
-  ('B7', 'IMAGENET1K_V1', 'b7_lukemelas-dcc49843', 84.122, 96.908),
-  ('V2_S', 'IMAGENET1K_V1', 'v2_s-dd5fe13b', 84.228, 96.878),
-  ('V2_M', 'IMAGENET1K_V1', 'v2_m-dc08266a', 85.112, 97.156),
-  ('V2_L', 'IMAGENET1K_V1', 'v2_l-59c71312', 85.808, 97.788),
+  ('B0', 'IMAGENET1K_V1', 'b0_rwightman', 77.692, 93.532),
+  ('B1', 'IMAGENET1K_V1', 'b1_rwightman', 78.642, 94.186),
+  ('B1', 'IMAGENET1K_V2', 'b1', 79.838, 94.934),
+  ('B2', 'IMAGENET1K_V1', 'b2_rwightman', 80.608, 95.310),
+  ('B3', 'IMAGENET1K_V1', 'b3_rwightman', 82.008, 96.054),
+  ('B4', 'IMAGENET1K_V1', 'b4_rwightman', 83.384, 96.594),
+  ('B5', 'IMAGENET1K_V1', 'b5_lukemelas', 83.444, 96.628),
+  ('B6', 'IMAGENET1K_V1', 'b6_lukemelas', 84.008, 96.916),
+  ('B7', 'IMAGENET1K_V1', 'b7_lukemelas', 84.122, 96.908),
+  ('V2_S', 'IMAGENET1K_V1', 'v2_s', 84.228, 96.878),
+  ('V2_M', 'IMAGENET1K_V1', 'v2_m', 85.112, 97.156),
+  ('V2_L', 'IMAGENET1K_V1', 'v2_l', 85.808, 97.788),
 )
 _TORCHVISION_AT = {'B2': 288}  # the others at the variant's own resolution
 
@@ -276,7 +277,14 @@ def find(weights: str) -> tuple[Result, ...]:
   name = weights.removeprefix('hf://').removeprefix('timm/')
   for suffix in ('.pth', '.h5'):
     name = name.removesuffix(suffix)
-  return tuple(r for r in RESULTS if name in (r.weights, r.file))
+  # torchvision's files have had several checksums at their end, always one.
+  bare = re.sub(r'-[0-9a-f]{8}$', '', name)
+  files = {'torchvision': bare if bare != name else None}
+  return tuple(
+    r
+    for r in RESULTS
+    if r.weights == name or (r.file and r.file == files.get(r.source, name))
+  )
 
 
 def hub_names(variant: str) -> tuple[str, ...]:

@@ -6,13 +6,19 @@ the drawings read. Standard library only.
 """
 
 import dataclasses
+import itertools
+import math
+import numbers
 import re
+from collections.abc import Iterable
 
 from effnet_jax import errors
 from effnet_jax.models import scaling
 
 OPERATORS = ('mbconv', 'fused_mbconv')
 PADDINGS = ('same', 'symmetric')
+RESAMPLINGS = ('tf1', 'pillow', 'tf_bilinear', 'pillow_bilinear')
+MAX_LAYERS = 1000  # the deepest published network has 100
 STRIDES_IN = ('expand', 'project')
 
 
@@ -114,6 +120,35 @@ class BlockSpec:
     return self.expanded_filters != self.in_filters
 
 
+def _as_int(value):
+  whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+  return int(value) if whole else None
+
+
+def _as_float(value):
+  real = isinstance(value, numbers.Real) and not isinstance(value, bool)
+  return float(value) if real and math.isfinite(value) else None
+
+
+def _as_triple(values):
+  if isinstance(values, str) or not isinstance(values, Iterable):
+    return None
+  triple = tuple(map(_as_float, values))
+  return triple if len(triple) == 3 and None not in triple else None
+
+
+# By the beginning of a field's type; None where the value is none of it.
+_COERCIONS = {
+  'int': _as_int,
+  'float': _as_float,
+  'tuple': _as_triple,
+  'bool': lambda value: value if isinstance(value, bool) else None,
+  'str': lambda value: (
+    value if isinstance(value, str) and value.isprintable() else None
+  ),
+}
+
+
 @dataclasses.dataclass(frozen=True)
 class ModelSpec:
   """A network of the family, complete. Published values are in `variants`."""
@@ -152,18 +187,30 @@ class ModelSpec:
   num_classes: int = 1000
 
   def __post_init__(self):
+    named = isinstance(self.name, str) and self.name.isprintable()
+
     def check(holds, what):
       if not holds:
-        raise errors.UserError(f'{self.name}: {what}')
+        raise errors.UserError(f'{self.name if named else "model"}: {what}')
 
+    self._coerce(check)
     check(self.stages, 'a network needs at least one stage')
+    check(sum(self.repeats()) <= MAX_LAYERS, f'more than {MAX_LAYERS} layers')
     for field in ('width', 'depth'):
       check(getattr(self, field) > 0, f'{field} must be above 0')
     check(
       self.train_resolution is None or self.train_resolution >= 1,
       'train_resolution must be 1 or more',
     )
-    for field, known in (('padding', PADDINGS), ('stride_in', STRIDES_IN)):
+    check(
+      self.crop_padding is None or self.crop_padding >= 0,
+      'crop_padding must be 0 or more',
+    )
+    for field, known in (
+      ('padding', PADDINGS),
+      ('stride_in', STRIDES_IN),
+      ('resampling', RESAMPLINGS),
+    ):
       value = getattr(self, field)
       check(
         value in known,
@@ -186,12 +233,6 @@ class ModelSpec:
     check(self.se_ratio >= 0, 'se_ratio must be 0 or more')
     check(self.stem_stride in (1, 2), 'stem_stride must be 1 or 2')
     check(self.bn_epsilon > 0, 'bn_epsilon must be above 0')
-    for field in ('mean', 'std'):
-      values = getattr(self, field)
-      check(
-        len(values) == 3 and all(isinstance(v, int | float) for v in values),
-        f'{field} must be three numbers',
-      )
     check(all(std > 0 for std in self.std), 'every std must be above 0')
     for stage in self.stages:
       check(
@@ -209,6 +250,22 @@ class ModelSpec:
         f'{stage}: repeats, expand ratio and filters must be 1 or more, the '
         'kernel size odd',
       )
+
+  def _coerce(self, check) -> None:
+    """Makes every field of its type: numbers may come from numpy or JSON."""
+    check(
+      isinstance(self.stages, tuple)
+      and all(isinstance(stage, StageSpec) for stage in self.stages),
+      'stages must be a tuple of StageSpec',
+    )
+    for field in dataclasses.fields(self):
+      value, kind = getattr(self, field.name), field.type
+      text = kind.__name__ if isinstance(kind, type) else str(kind)
+      if field.name == 'stages' or (value is None and 'None' in text):
+        continue
+      coerced = _COERCIONS[re.split(r'\W', text)[0]](value)
+      check(coerced is not None, f'{field.name}={value!r} is no {text}')
+      object.__setattr__(self, field.name, coerced)
 
   def round_filters(self, filters: int) -> int:
     return scaling.round_filters(
@@ -251,6 +308,7 @@ class ModelSpec:
     ends = [
       i + 1 == len(layers) or layers[i + 1][3] > 1 for i in range(len(layers))
     ]
+    levels = list(itertools.accumulate(ends))
     blocks = []
     in_filters = self.stem_width
     for i, (s, stage, first, stride) in enumerate(layers):
@@ -273,7 +331,7 @@ class ModelSpec:
           filters=filters,
           survival_probability=1
           - (1 - self.survival_probability) * i / len(layers),
-          reduction=sum(ends[: i + 1]) if ends[i] else None,
+          reduction=levels[i] if ends[i] else None,
           residual=stage.residual and stride == 1 and in_filters == filters,
           experts=stage.experts,
           stride_in=self.stride_in,

@@ -282,9 +282,11 @@ def get_spec(name: str, /, **overrides) -> ModelSpec:
   Raises:
     UserError: unknown name (with near names), unknown field, impossible value.
 
-  >>> get_spec('b0', se_ratio=0).se_ratio
-  0
+  >>> get_spec('b0', se_ratio=0.5).se_ratio
+  0.5
   """
+  if not isinstance(name, str):
+    raise errors.UserError(f'{name!r} is no variant: give its name, as in b0')
   known = name.lower()
   known = ALIASES.get(known, known)
   if known not in VARIANTS:

@@ -11,7 +11,8 @@ from effnet_jax.models import efficientnet
 
 # Fields of ModelSpec that weights depend on and shapes do not show.
 _LEARNED_WITH = (
-  *('activation', 'padding', 'stride_in', 'bn_epsilon', 'mean', 'std'),
+  *('activation', 'padding', 'stem_stride', 'stride_in', 'bn_epsilon'),
+  *('mean', 'std'),
 )
 
 
@@ -55,6 +56,6 @@ def variables(
 
 
 def _as_flag(value: Any) -> str:
-  return (
-    repr(value).replace(' ', '') if isinstance(value, tuple) else str(value)
-  )
+  # Parentheses mean something to a shell.
+  text = repr(value).replace(' ', '')
+  return f"'{text}'" if isinstance(value, tuple) else str(value)

@@ -8,10 +8,10 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from effnet_jax import errors
+from effnet_jax import errors, pretrained
 from effnet_jax.data import pipeline, preprocess, sources
 from effnet_jax.evaluation import accuracy
-from effnet_jax.models import efficientnet, macs, normalize, spec, variants
+from effnet_jax.models import efficientnet, macs, normalize
 from effnet_jax.training import (
   initial,
   optimizer,
@@ -78,22 +78,17 @@ class Data:
     return config
 
   def _arguments(self, train=False):
-    data, model = self.config.data, model_spec(self.config)
-    crop_padding = data.crop_padding
-    if crop_padding is None:
-      crop_padding = model.crop_padding
-    elif crop_padding < 0:
-      crop_padding = None
+    data, model = self.config.data, pretrained.spec_of_run(self.config)
     return {
       'preprocess': preprocess.Preprocess(
         size=train and model.train_resolution or model.resolution,
-        resampling=data.resampling or model.resampling,
+        resampling=model.resampling,
         crop_area=tuple(data.crop_area) or None,
         crop_aspect=data.crop_aspect,
         min_covered=data.min_covered,
         shift=data.shift,
         flip=data.flip,
-        crop_padding=crop_padding,
+        crop_padding=model.crop_padding,
         exif_orientation=data.exif_orientation,
       ),
       'process_index': parallel.process_index(),
@@ -149,18 +144,6 @@ class Program:
   eval_step: Callable[..., Any]
   steps: Callable[[str, str], int]
   devices: Sequence[jax.Device]
-
-
-def model_spec(config: ConfigDict) -> spec.ModelSpec:
-  """Returns the variant that a config names, with its overrides."""
-  overrides = {
-    field: tuple(value) if isinstance(value, list) else value
-    for field, value in config.model.overrides.items()
-    if value is not None
-  }
-  return variants.get_spec(
-    config.model.name, num_classes=config.data.num_classes, **overrides
-  )
 
 
 def check_values(config: ConfigDict) -> None:
@@ -233,7 +216,7 @@ def build(
     config.evaluation.batch_size, 1, devices, key='evaluation.batch_size'
   )
   model = efficientnet.build(
-    model_spec(config),
+    pretrained.spec_of_run(config),
     config.model.dtype,
     config.model.depthwise,
     **parallel.bn_groups(config.model.bn_groups, len(devices)),

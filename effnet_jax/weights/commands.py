@@ -61,12 +61,7 @@ def convert(argv: list[str]) -> None:
     '--overwrite', action='store_true', help='replace what is in DIR'
   )
   arguments = parser.parse_args(argv)
-  out = Path(arguments.out).expanduser()
-  if out.is_file() or (out.is_dir() and any(out.iterdir())):
-    if out.is_file() or not arguments.overwrite:
-      raise UserError(
-        f'{out} is not empty: name another --out, or add --overwrite'
-      )
+  out = _output(arguments.out, arguments.overwrite)
   weights = pretrained.read(
     arguments.source,
     arguments.model,
@@ -92,3 +87,25 @@ def convert(argv: list[str]) -> None:
   if written.note:
     print(written.note)
   print(f'load it with:\n  {written.how.replace(chr(10), chr(10) + "  ")}')
+
+
+def _output(text: str, overwrite: bool) -> Path:
+  """Returns the directory to write to, cleared of an earlier conversion."""
+  out = Path(text).expanduser()
+  if not text or out.is_file():
+    raise UserError(f'--out {text!r} is no directory: name one')
+  try:
+    found = sorted(path.name for path in out.iterdir()) if out.is_dir() else []
+    if found and not overwrite:
+      raise UserError(
+        f'{out} is not empty: name another --out, or add --overwrite'
+      )
+    foreign = set(found) - set(write.FILES)
+    if foreign:
+      raise UserError(
+        f'{out} holds {min(foreign)}, which no conversion wrote: name another '
+        '--out'
+      )
+  except OSError as error:
+    raise UserError(f'{out} cannot be read: {error.strerror}') from error
+  return out

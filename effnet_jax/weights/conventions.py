@@ -3,7 +3,9 @@
 Each function returns fields of `ModelSpec`.
 """
 
+import re
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from effnet_jax.errors import UserError
@@ -27,7 +29,12 @@ _TORCHVISION = {
 }
 _IMAGENET = {'mean': (0.485, 0.456, 0.406), 'std': (0.229, 0.224, 0.225)}
 _HALF = {'mean': (0.5, 0.5, 0.5), 'std': (0.5, 0.5, 0.5)}
-_PYTORCH = {'padding': 'symmetric', 'bn_epsilon': 1e-5, 'bn_momentum': 0.9}
+_PYTORCH = {
+  **{'padding': 'symmetric', 'bn_epsilon': 1e-5, 'bn_momentum': 0.9},
+  'resampling': 'pillow',  # trained and evaluated with
+}
+_TIMM_NAME = re.compile('(tf_)?efficientnet')
+_ADVPROP = re.compile(r'(^|[-_./])(ap|adv|advprop)([-_./]|$)')
 
 
 def timm(names: Iterable[str | None], given: Iterable[str]) -> dict[str, Any]:
@@ -40,11 +47,13 @@ def timm(names: Iterable[str | None], given: Iterable[str]) -> dict[str, Any]:
   Raises:
     UserError: no name says it.
   """
-  for name in names:
-    if name and name.startswith('tf_efficientnet'):
-      return {}
-    if name and name.startswith('efficientnet'):
-      return dict(_PYTORCH)
+  forms = [name for name in names if name and _TIMM_NAME.match(name)]
+  if len({form.startswith('tf_') for form in forms}) > 1:
+    raise UserError(
+      f'{" and ".join(forms)} pad in two ways: name the model as its file does'
+    )
+  if forms:
+    return {} if forms[0].startswith('tf_') else dict(_PYTORCH)
   if {'padding', 'bn_epsilon'} <= set(given):
     return {}
   raise UserError(
@@ -54,8 +63,25 @@ def timm(names: Iterable[str | None], given: Iterable[str]) -> dict[str, Any]:
   )
 
 
-def torchvision(variant: str) -> dict[str, Any]:
-  """Says what torchvision's builders and transforms do."""
+def by_file(path: Path, spec: ModelSpec) -> dict[str, Any]:
+  """Says what the name of a file, or of its directory, does.
+
+  AdvProp's weights take pixels in -1..1, whatever the variant's own are.
+  """
+  name = f'{path.parent.name}/{path.name}'
+  fields: dict[str, Any] = dict(_HALF) if _ADVPROP.search(name) else {}
+  if spec.name == 'l2' and '475' in path.name:
+    fields |= {'name': 'l2_475', 'resolution': 475}
+  return fields
+
+
+def torchvision(variant: str, file: str = '') -> dict[str, Any]:
+  """Says what torchvision's builders and transforms do.
+
+  Args:
+    variant: ours.
+    file: its name; B1 was released twice.
+  """
   # TensorFlow's epsilon since B5, and with it in B5 to B7 the momentum.
   fields: dict[str, Any] = {'padding': 'symmetric', 'resampling': 'pillow'}
   late = variant in ('b5', 'b6', 'b7')
@@ -68,6 +94,9 @@ def torchvision(variant: str) -> dict[str, Any]:
   if variant in _TORCHVISION:
     crop, resized = _TORCHVISION[variant]
     fields |= {'resolution': crop, 'crop_padding': resized - crop}
+  if variant == 'b1' and file.startswith('efficientnet_b1-'):
+    # IMAGENET1K_V2; the first ones are called efficientnet_b1_rwightman.
+    fields |= {'crop_padding': 15, 'resampling': 'pillow_bilinear'}
   return fields
 
 

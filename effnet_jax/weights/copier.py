@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from effnet_jax.errors import UserError
+from effnet_jax.weights import raw
 from effnet_jax.weights.layouts.layout import Arrays, Entry, Layout, Path
 
 _SHOWN = 8
@@ -19,6 +20,7 @@ def read(
   entries: Sequence[Entry],
   shapes: dict[str, Any],
   source: str,
+  name: str = 'this network',
 ) -> dict[str, Any]:
   """Returns our variables, filled from a layout's arrays.
 
@@ -28,6 +30,7 @@ def read(
     entries: the table. A leaf of `shapes` that has no entry is left out.
     shapes: of our variables, from `efficientnet.shapes`.
     source: what an error calls the file.
+    name: what an error calls the network.
 
   Returns:
     `params` and `batch_stats`, float32 numpy arrays.
@@ -77,7 +80,7 @@ def read(
   ]
   if problems:
     raise UserError(
-      f'{source} ({layout.name} layout) does not fit this network; '
+      f'{source} ({layout.name} layout) does not fit {name}; '
       f'{"; ".join(problems)}'
     )
   return _tree(filled)
@@ -96,7 +99,7 @@ def write(variables: dict[str, Any], entries: Sequence[Entry]) -> Arrays:
 
 def _listed(names: Sequence[str]) -> str:
   """`a, b, ... (9 more)`."""
-  shown = ', '.join(names[:_SHOWN])
+  shown = ', '.join(map(raw.shown, names[:_SHOWN]))
   more = len(names) - _SHOWN
   return f'{shown} and {more} more' if more > 0 else shown
 

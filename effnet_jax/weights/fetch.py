@@ -55,6 +55,13 @@ def fetch(source: str | os.PathLike) -> Fetched:
   'efficientnet-lite0-57934424.pth'
   """
   source = os.fspath(source)
+  try:
+    return _fetch(source)
+  except OSError as error:
+    raise UserError(f'{source} cannot be read: {error.strerror}') from error
+
+
+def _fetch(source: str) -> Fetched:
   if not source:
     raise UserError(
       'no weights named: give a path, hf://ORGANISATION/NAME or '
@@ -123,7 +130,7 @@ def _from_package(variant: str) -> Fetched:
 
 def _from_folder(path: Path) -> Fetched:
   """As it is, but for a copy of a hub's repository: its file."""
-  for name in hub.WEIGHTS:
+  for name in (*hub.WEIGHTS, 'model.weights.h5'):  # Keras', of `convert`
     if (path / name).is_file():
       return _from_file(path / name)
   return Fetched(path, _name_of(path.name))

@@ -2,9 +2,8 @@
 
 import dataclasses
 import os
+from collections.abc import Sequence
 from typing import Any
-
-import numpy as np
 
 from effnet_jax.errors import UserError
 from effnet_jax.models import efficientnet, variants
@@ -12,7 +11,7 @@ from effnet_jax.models.spec import ModelSpec
 from effnet_jax.weights import conventions, copier, files, native
 from effnet_jax.weights.fetch import Fetched, fetch
 from effnet_jax.weights.layouts import keras
-from effnet_jax.weights.layouts.layout import Arrays, Layout
+from effnet_jax.weights.layouts.layout import Arrays, Entry, Layout
 from effnet_jax.weights.layouts.registry import recognise
 
 _HEAD = ('params', 'classifier')
@@ -106,18 +105,23 @@ def _spec(
   spec = variants.get_spec(name or called)
   if fetched.hub_config:
     same_variant(name, fetched.hub_config.architecture, fetched.path)
+  elif fetched.sha256_prefix and called:
+    same_variant(name, called, fetched.path)
   fields: dict[str, Any] = {}
   if layout.name == 'timm':
     architecture = fetched.hub_config and fetched.hub_config.architecture
     fields = conventions.timm((architecture, name, called), overrides)
   elif layout.name == 'torchvision':
-    fields = conventions.torchvision(spec.name)
+    fields = conventions.torchvision(spec.name, fetched.path.name)
   elif layout.name == 'tensorflow' and spec.name.startswith('edgetpu'):
     fields = {'stride_in': 'project'}  # as they were trained
   elif layout.name == 'keras' and (state := keras.normalization(arrays)):
     fields = dict(zip(('mean', 'std'), state, strict=True))
   spec = dataclasses.replace(spec, **fields)
-  if fetched.hub_config:
+  if not fetched.hub_config:
+    by_file = conventions.by_file(fetched.path, spec)
+    spec = dataclasses.replace(spec, **by_file)
+  else:
     spec = dataclasses.replace(
       spec, **conventions.hub(fetched.hub_config, spec)
     )
@@ -157,33 +161,41 @@ def fill(
     arrays = {key: value for key, value in arrays.items() if key not in theirs}
     entries = [entry for entry in entries if entry not in head]
     class_names = None
-  else:
-    (bias,) = (entry.key for entry in head if entry.path[-1] == 'bias')
-    classes = len(arrays[bias]) if bias in arrays else None
-    wanted = num_classes or classes or spec.num_classes
-    if classes == 1001 and wanted == 1000:
-      # TensorFlow's first class is the background.
-      arrays = {
-        **arrays,
-        **{e.key: _without_first(arrays[e.key], classes) for e in head},
-      }
-    elif classes and classes != wanted:
-      raise UserError(
-        f'{source} has {classes} classes, not {wanted}: ask for a new head '
-        '(new_head=True, config.init_head=new), or leave the number out'
-      )
-    num_classes = wanted
-  spec = dataclasses.replace(spec, num_classes=num_classes or spec.num_classes)
+  elif not any(entry.key in arrays for entry in head):
+    raise UserError(
+      f'{source} has no classifier ({head[0].key} is missing): ask for a new '
+      'head (new_head=True, config.init_head=new)'
+    )
+  classes = _classes(arrays, head, spec)
+  background = classes == 1001 and num_classes == 1000 and not new_head
+  if new_head:
+    classes = num_classes if num_classes is not None else spec.num_classes
+  elif not background and num_classes not in (None, classes):
+    raise UserError(
+      f'{source} has {classes} classes, not {num_classes}: leave the number '
+      'out, or ask for a new head (new_head=True, config.init_head=new)'
+    )
+  spec = dataclasses.replace(spec, num_classes=classes)
   model = efficientnet.build(spec)
   variables = copier.read(
-    arrays, layout, entries, efficientnet.shapes(model), source
+    arrays, layout, entries, efficientnet.shapes(model), source, spec.name
   )
+  params = variables['params']
   if new_head:
-    classifier = efficientnet.init_classifier(model, seed)
-    variables['params']['classifier'] = classifier
+    params['classifier'] = efficientnet.init_classifier(model, seed)
+  elif background:  # TensorFlow's first class
+    head = params['classifier']
+    params['classifier'] = {
+      'kernel': head['kernel'][:, 1:],
+      'bias': head['bias'][1:],
+    }
+    spec = dataclasses.replace(spec, num_classes=1000)
   return Weights(spec, variables, layout.name, tag, class_names)
 
 
-def _without_first(array: np.ndarray, classes: int) -> np.ndarray:
-  """Takes class 0 off; the axis of classes is the one of their number."""
-  return array.take(range(1, classes), axis=array.shape.index(classes))
+def _classes(arrays: Arrays, head: Sequence[Entry], spec: ModelSpec) -> int:
+  """Returns how many classes the weights have; the copier judges the rest."""
+  (bias,) = (entry.key for entry in head if entry.path[-1] == 'bias')
+  if bias in arrays and arrays[bias].ndim == 1 and len(arrays[bias]):
+    return len(arrays[bias])
+  return spec.num_classes

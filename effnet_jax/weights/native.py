@@ -47,6 +47,8 @@ def spec_from_json(fields: Mapping[str, Any]) -> ModelSpec:
       f'a newer effnet_jax wrote these weights (it knows {unknown[0]!r}): '
       'upgrade'
     )
+  if not isinstance(fields['stages'], str):
+    raise TypeError('stages')
   values = {
     name: tuple(value) if isinstance(value, list) else value
     for name, value in fields.items()

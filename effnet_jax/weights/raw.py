@@ -26,6 +26,11 @@ def quoted(text: Any, length: int = 80) -> str:
   return repr(text if len(text) <= length else f'{text[:length]}...')
 
 
+def shown(text: str) -> str:
+  """Returns a name from a foreign file as it is, if that is safe."""
+  return text if text.isprintable() and len(text) <= 160 else quoted(text)
+
+
 def one_line(error: BaseException) -> str:
   """Returns the message of a library's error, fit for one line."""
   text = ' '.join(str(error).split())[:200]

@@ -16,6 +16,7 @@ from effnet_jax.weights import copier, files, native
 from effnet_jax.weights.layouts import keras, pytorch
 
 TARGETS = ('effnet_jax', 'timm', 'keras')
+FILES = ('model.safetensors', 'config.json', 'model.weights.h5')
 
 # Fields that are the images' or training's, so that weights go anywhere with
 # any of them.
@@ -77,6 +78,7 @@ def write(
     path = native.write(
       directory, spec, variables, class_names=class_names, source=source
     )
+    _clear(path)
     return Written(path, f'effnet_jax.load({str(directory)!r})')
   if to == 'timm':
     return _timm(Path(directory), spec, variables, class_names)
@@ -118,6 +120,7 @@ def _timm(
     card['label_names'] = list(class_names)
   path = native.make_directory(directory) / 'model.safetensors'
   files.write_safetensors(path, arrays, {'format': 'pt'})
+  _clear(path)
   _write_text(directory / 'config.json', json.dumps(card, indent=2) + '\n')
   return Written(
     path, f"timm.create_model('local-dir:{directory}', pretrained=True)"
@@ -149,6 +152,7 @@ def _keras(
   arrays = copier.write(variables, keras.NUMBERED.entries(spec))
   path = native.make_directory(directory) / 'model.weights.h5'
   files.write_hdf5(path, keras.file_arrays(spec, arrays))
+  _clear(path)
   model = f'keras.applications.{_KERAS[name]}(weights=None, classes={{}}{{}})'
   published = variants.get_spec(name)
   note = extra = ''
@@ -186,6 +190,19 @@ def _published_name(
         f'published one'
       )
   return spec.name
+
+
+def _clear(written: Path) -> None:
+  """Removes what an earlier conversion left beside a file just written."""
+  for name in set(FILES) - {written.name}:
+    beside = written.parent / name
+    try:
+      beside.unlink(missing_ok=True)
+    except OSError as error:
+      raise UserError(
+        f'{beside} is of an earlier conversion and cannot be removed '
+        f'({error.strerror}): name another directory'
+      ) from error
 
 
 def _write_text(path: Path, text: str) -> None:

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import pytest
 from ml_collections import ConfigDict
 
+from effnet_jax import pretrained
 from effnet_jax.errors import UserError
 from effnet_jax.models import spec
 from effnet_jax.training import program
@@ -218,14 +219,14 @@ def test_overrides_reach_the_model():
       'model.overrides.ninety_percent': False,
     }
   )
-  found = program.model_spec(config)
+  found = pretrained.spec_of_run(config)
   assert ' '.join(map(str, found.stages)) == config.model.overrides.stages
   assert (found.width, found.se_ratio) == (1.0, 0.5)
   assert not found.ninety_percent
   # Through a checkpoint's JSON, tuples are lists.
   again = ConfigDict(json.loads(json.dumps(config.to_dict())))
-  assert program.model_spec(again) == found
-  assert hash(program.model_spec(again)) == hash(found)
+  assert pretrained.spec_of_run(again) == found
+  assert hash(pretrained.spec_of_run(again)) == hash(found)
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,10 @@
 """Rounding, stages as strings, and the blocks that a specification makes."""
 
+import numpy as np
 import pytest
 
 from effnet_jax import errors
+from effnet_jax.data import resample
 from effnet_jax.models import scaling, spec, variants
 
 B0_STAGES = (
@@ -159,6 +161,48 @@ def test_survival_of_b0():
 def test_impossible_values_are_named(overrides, message):
   with pytest.raises(errors.UserError, match=f'^b0: .*{message}'):
     variants.get_spec('b0', **overrides)
+
+
+def test_numbers_are_made_of_their_fields_types():
+  """What configs, JSON and numpy give becomes one hashable thing."""
+  given = variants.get_spec(
+    'b0',
+    width=1,
+    resolution=np.int64(64),
+    mean=[0.5, 0.5, 0.5],
+    std=np.full(3, 0.25, np.float64),
+  )
+  plain = variants.get_spec(
+    'b0', width=1.0, resolution=64, mean=(0.5,) * 3, std=(0.25,) * 3
+  )
+  assert given == plain and hash(given) == hash(plain)
+  assert type(given.resolution) is int and type(given.std[0]) is float
+
+
+@pytest.mark.parametrize(
+  'field, value',
+  [
+    *(('resolution', value) for value in ('224', None, 32.5, (224, 224), True)),
+    *(('width', value) for value in ('1', None, float('inf'))),
+    *(('mean', value) for value in (0.5, 'abc', (0.5, 0.5), (0.5, 0.5, '.5'))),
+    *(('num_classes', value) for value in (7.5, None)),
+    *(('ninety_percent', value) for value in (1, 'no')),
+    *(('padding', value) for value in (1, None)),
+  ],
+)
+def test_values_of_another_type_are_named(field, value):
+  with pytest.raises(errors.UserError, match=f'^b0: {field}=.* is no '):
+    variants.get_spec('b0', **{field: value})
+
+
+@pytest.mark.parametrize('name', [None, 3, ()])
+def test_no_name(name):
+  with pytest.raises(errors.UserError, match='is no variant: give its name'):
+    variants.get_spec(name)
+
+
+def test_resamplings_are_those_of_the_data():
+  assert spec.RESAMPLINGS == resample.METHODS
 
 
 def test_gate_is_at_least_one_wide():

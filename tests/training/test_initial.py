@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from configs import quickstart
+from effnet_jax import pretrained
 from effnet_jax.errors import UserError
 from effnet_jax.models import efficientnet, variants
 from effnet_jax.training import initial, program
@@ -26,7 +27,7 @@ def _write(directory, **overrides):
 
 
 def _variables(config):
-  model = efficientnet.build(program.model_spec(config))
+  model = efficientnet.build(pretrained.spec_of_run(config))
   return initial.variables(config, model)
 
 
@@ -36,7 +37,7 @@ def _equal(a, b):
 
 @pytest.fixture
 def quickstart_spec():
-  return program.model_spec(_config())
+  return pretrained.spec_of_run(_config())
 
 
 def test_fresh_weights(quickstart_spec):
@@ -74,7 +75,7 @@ def test_what_weights_were_trained_with_must_be_in_the_config(tmp_path):
   for flag in (
     '--config.model.overrides.padding=symmetric',
     '--config.model.overrides.bn_epsilon=1e-05',
-    '--config.model.overrides.mean=(0.5,0.4,0.3)',
+    "--config.model.overrides.mean='(0.5,0.4,0.3)'",
   ):
     assert flag in message
   assert '\n' not in message

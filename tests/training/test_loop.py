@@ -55,7 +55,7 @@ def assert_equal_trees(left, right):
 def finished(tmp_path_factory):
   """An uninterrupted run of 6 steps."""
   workdir = tmp_path_factory.mktemp('finished')
-  blocks = program.model_spec(program.Data(tiny_config()).config).blocks()
+  blocks = pretrained.spec_of_run(program.Data(tiny_config()).config).blocks()
   assert any(b.residual and b.survival_probability < 1 for b in blocks)
   state, history = run(tiny_config(), workdir)
   return workdir, state, history

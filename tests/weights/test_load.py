@@ -2,18 +2,20 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 
 import effnet_jax
+from effnet_jax import cli
 from effnet_jax.errors import UserError
 from effnet_jax.models import efficientnet, variants
 from effnet_jax.weights import conventions, copier, files, native, write
 from effnet_jax.weights.hub_config import HubConfig
-from effnet_jax.weights.layouts import pytorch
 from effnet_jax.weights.layouts.native import NATIVE
+from effnet_jax.weights.layouts.pytorch import TIMM
 from effnet_jax.weights.layouts.tensorflow import TENSORFLOW
 from effnet_jax.weights.load import load
 
@@ -56,27 +58,23 @@ def _one_line(caught):
     ('efficientnet_b0_ra.safetensors', None, ('symmetric', 1e-5, 0.9)),
     ('mine.safetensors', 'tf_efficientnet_b0', ('same', 1e-3, 0.99)),
     ('mine.safetensors', 'efficientnet_b0', ('symmetric', 1e-5, 0.9)),
-    # What the caller says goes before the file's name.
-    ('tf_efficientnet_b0.safetensors', 'efficientnet_b0', None),
     ('efficientnet_b0.safetensors', 'b0', ('symmetric', 1e-5, 0.9)),
   ],
 )
 def test_timm_by_its_name(tmp_path, b0, file, name, form):
   spec = variants.get_spec('b0', num_classes=7)
-  path = _save(tmp_path / file, pytorch.TIMM, spec, b0)
+  path = _save(tmp_path / file, TIMM, spec, b0)
   weights = load(path, name)
   assert weights.layout == 'timm'
   assert _equal(weights.variables, b0)
   read = weights.spec
   assert read.num_classes == 7
-  assert (read.padding, read.bn_epsilon, read.bn_momentum) == (
-    form or ('symmetric', 1e-5, 0.9)
-  )
+  assert (read.padding, read.bn_epsilon, read.bn_momentum) == form
 
 
 def test_timm_without_a_name_that_tells(tmp_path, b0):
   spec = variants.get_spec('b0', num_classes=7)
-  path = _save(tmp_path / 'mine.safetensors', pytorch.TIMM, spec, b0)
+  path = _save(tmp_path / 'mine.safetensors', TIMM, spec, b0)
   with pytest.raises(UserError, match='tf_efficientnet_b0.*efficientnet_b0'):
     load(path, 'b0')
   # Or all that the name would say.
@@ -87,9 +85,54 @@ def test_timm_without_a_name_that_tells(tmp_path, b0):
   assert '--model' in _one_line(caught)
 
 
+def test_names_that_pad_in_two_ways(tmp_path, b0):
+  spec = variants.get_spec('b0', num_classes=7)
+  path = _save(tmp_path / 'tf_efficientnet_b0.safetensors', TIMM, spec, b0)
+  with pytest.raises(
+    UserError, match='efficientnet_b0 and tf_efficientnet_b0 pad in two ways'
+  ):
+    load(path, 'efficientnet_b0')
+
+
+@pytest.mark.parametrize(
+  'file, mean',
+  [
+    ('tf_efficientnet_b0_ap-f262efe1.safetensors', 0.5),
+    ('advprop/tf_efficientnet_b0.safetensors', 0.5),
+    ('tf_efficientnet_b0_aa.safetensors', 0.485),
+    ('maps/tf_efficientnet_b0_apt.safetensors', 0.485),
+  ],
+)
+def test_advprop_takes_other_images(tmp_path, b0, file, mean):
+  path = tmp_path / 'weights' / file
+  spec = variants.get_spec('b0', num_classes=7)
+  assert conventions.by_file(path, spec).get('mean', spec.mean)[0] == mean
+  if '-' not in file:  # where the name is no checksum
+    _save(path, TIMM, spec, b0)
+    assert load(path).spec.mean[0] == mean
+
+
+def test_l2_at_475_pixels():
+  spec = variants.get_spec('l2')
+  path = Path('tf_efficientnet_l2_ns_475-bebbd00a.pth')
+  fields = conventions.by_file(path, spec)
+  assert fields == {'name': 'l2_475', 'resolution': 475}
+  assert conventions.by_file(Path('tf_efficientnet_l2_ns.pth'), spec) == {}
+
+
+def test_torchvisions_second_b1():
+  fields = conventions.torchvision('b1', 'efficientnet_b1-c27df63c.pth')
+  assert (fields['resolution'], fields['crop_padding']) == (240, 15)
+  assert fields['resampling'] == 'pillow_bilinear'
+  first = conventions.torchvision(
+    'b1', 'efficientnet_b1_rwightman-bac287d4.pth'
+  )
+  assert (first['crop_padding'], first['resampling']) == (16, 'pillow')
+
+
 def test_fields_given_go_before_all(tmp_path, b0):
   spec = variants.get_spec('b0', num_classes=7)
-  path = _save(tmp_path / 'efficientnet_b0.safetensors', pytorch.TIMM, spec, b0)
+  path = _save(tmp_path / 'efficientnet_b0.safetensors', TIMM, spec, b0)
   read = load(path, resolution=96, bn_momentum=0.5).spec
   assert (read.resolution, read.bn_momentum) == (96, 0.5)
   assert read.padding == 'symmetric'
@@ -162,7 +205,7 @@ def test_hub_config():
 
 def test_a_copy_of_a_hub_repository(tmp_path, b0):
   spec = variants.get_spec('b0', num_classes=7)
-  _save(tmp_path / 'model.safetensors', pytorch.TIMM, spec, b0)
+  _save(tmp_path / 'model.safetensors', TIMM, spec, b0)
   config = {
     'architecture': 'efficientnet_b0',
     'num_classes': 7,
@@ -269,7 +312,7 @@ def test_a_file_without_a_head(tmp_path):
   path = tmp_path / 'trunk.safetensors'
   metadata = {'effnet_jax': json.dumps({**header, 'source': None})}
   files.write_safetensors(path, arrays, metadata)
-  with pytest.raises(UserError, match='missing: classifier/kernel'):
+  with pytest.raises(UserError, match='no classifier .*new_head=True'):
     load(path)
   assert load(path, new_head=True, num_classes=3).spec.num_classes == 3
 
@@ -331,6 +374,81 @@ def test_create_model_from_weights(micro):
   assert (model.spec.num_classes, model.spec.resolution) == (3, 24)
   with pytest.raises(UserError, match='new_head is for pretrained'):
     effnet_jax.create_model('micro', new_head=True)
+
+
+@pytest.mark.parametrize('source', [True, False, 3])
+def test_no_source_of_weights(source):
+  with pytest.raises(
+    UserError, match=f'{source} names no weights: give a path'
+  ):
+    effnet_jax.create_model('micro', pretrained=source)
+  with pytest.raises(UserError, match='None names no weights'):
+    effnet_jax.load(None)
+
+
+@pytest.mark.parametrize(
+  'source, message',
+  [
+    ('https://example.org/b0.pth', 'download it'),
+    ('ftp://example.org/b0.pth', 'download it'),
+    ('', 'no weights named'),
+  ],
+)
+def test_addresses_are_not_fetched(source, message):
+  with pytest.raises(UserError, match=message) as caught:
+    effnet_jax.load(source)
+  _one_line(caught)
+
+
+def test_no_classes():
+  with pytest.raises(UserError, match='num_classes must be 1 or more'):
+    effnet_jax.create_model('micro', num_classes=0)
+
+
+# Heads and headers that nobody's program writes.
+
+
+@pytest.mark.parametrize(
+  'change',
+  [
+    {'classifier/bias': np.zeros((), np.float32)},
+    {'classifier/bias': np.zeros((7, 1), np.float32)},
+    {'classifier/bias': np.zeros(1001, np.float32)},
+    {'classifier/kernel': np.zeros(3, np.float32)},
+    {'a\nb\x1b[2J': np.zeros(3, np.float32)},
+  ],
+)
+def test_hostile_arrays(tmp_path, change):
+  arrays = dict(copier.write(_variables(MICRO), NATIVE.entries(MICRO)))
+  header = {'spec': native.spec_to_json(MICRO), 'class_names': None}
+  path = tmp_path / 'hostile.safetensors'
+  metadata = {'effnet_jax': json.dumps({**header, 'source': None})}
+  files.write_safetensors(path, {**arrays, **change}, metadata)
+  for num_classes in (None, 1000):
+    with pytest.raises(UserError) as caught:
+      load(path, num_classes=num_classes)
+    assert _one_line(caught).isprintable()
+
+
+@pytest.mark.parametrize(
+  'field, value, message',
+  [
+    ('depth', 1e4, 'more than 1000 layers'),
+    ('depth', float('inf'), 'depth=inf is no float'),
+    ('width', float('nan'), 'width=nan is no float'),
+    ('stages', 3, 'does not say which network'),
+    ('num_classes', 7.5, 'num_classes=7.5 is no int'),
+    ('name', 'a\nb', 'is no str'),
+    ('mean', ['x', 1, 2], 'mean=.* is no tuple'),
+    ('resampling', 'nearest', "unknown resampling 'nearest'"),
+  ],
+)
+def test_hostile_headers(tmp_path, field, value, message):
+  spec = {**native.spec_to_json(MICRO), field: value}
+  metadata = {'spec': spec, 'class_names': None, 'source': None}
+  with pytest.raises(UserError, match=message) as caught:
+    native.read_metadata({'effnet_jax': json.dumps(metadata)}, 'hostile')
+  assert _one_line(caught).isprintable()
 
 
 def test_load_anything(micro):
@@ -404,3 +522,47 @@ def test_keras_with_other_images(tmp_path):
   written = write.write('keras', tmp_path, spec, _variables(spec))
   assert 'include_preprocessing=False' in written.how
   assert '(0.5, 0.5, 0.5)' in written.note
+
+
+# The command.
+
+
+def test_convert_over_an_earlier_conversion(tmp_path, micro, capsys):
+  source, variables = micro
+  out = tmp_path / 'out'
+  assert cli.main(['convert', str(source), '--out', str(out)]) == 0
+  assert 'effnet_jax.load' in capsys.readouterr().out
+  assert cli.main(['convert', str(source), '--out', str(out)]) == 2
+  assert 'not empty' in capsys.readouterr().err
+  (out / 'config.json').write_text('{"architecture": "of timm"}')
+  # Onto itself: read whole, then replaced; what is stale goes.
+  assert cli.main(['convert', str(out), '--out', str(out), '--overwrite']) == 0
+  assert [path.name for path in out.iterdir()] == ['model.safetensors']
+  assert _equal(load(out).variables, variables)
+  (out / 'thesis.tex').write_text('mine')
+  status = cli.main(['convert', str(source), '--out', str(out), '--overwrite'])
+  assert status == 2 and 'thesis.tex' in capsys.readouterr().err
+  assert load(out).layout == 'effnet_jax'
+
+
+@pytest.mark.parametrize(
+  'arguments, message',
+  [
+    ([], 'SOURCE'),
+    (['nothing.pth', '--out', 'x'], "no file 'nothing.pth'"),
+    (['lite0', '--model', 'b0', '--out', 'x'], 'holds lite0, not b0'),
+    (['lite0', '--classes', 'many', '--out', 'x'], "invalid int value: 'many'"),
+    (['lite0', '--classes', '10', '--out', 'x'], '1000 classes, not 10'),
+    (['lite0', '--to', 'keras', '--out', 'x'], 'Keras has no lite0'),
+    (['lite0', '--to', 'kears', '--out', 'x'], 'did you mean keras?'),
+    (['lite0', '--out', ''], "--out '' is no directory"),
+  ],
+)
+def test_convert_with_mistakes(
+  tmp_path, monkeypatch, capsys, arguments, message
+):
+  monkeypatch.chdir(tmp_path)
+  assert cli.main(['convert', *arguments]) == 2
+  error = capsys.readouterr().err
+  assert message in error and error.count('\n') == 1
+  assert not list(tmp_path.iterdir())

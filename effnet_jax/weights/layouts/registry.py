@@ -3,6 +3,7 @@
 from collections.abc import Set
 
 from effnet_jax.errors import UserError
+from effnet_jax.weights import raw
 from effnet_jax.weights.layouts import keras, native, pytorch, tensorflow
 from effnet_jax.weights.layouts.layout import Layout
 
@@ -27,7 +28,7 @@ def recognise(keys: Set[str], source: str) -> Layout:
     if layout.recognises(keys):
       return layout
   known = ', '.join(dict.fromkeys(layout.name for layout in LAYOUTS))
-  first = ', '.join(sorted(keys)[:4]) or 'nothing'
+  first = ', '.join(map(raw.shown, sorted(keys)[:4])) or 'nothing'
   raise UserError(
     f'{source} holds no EfficientNet in a layout known here ({known}): its '
     f'first names are {first}'
