@@ -4,15 +4,18 @@ PYTHON ?= python3
 VENV ?= .venv
 WORKDIR ?= runs/quickstart
 BIN := $(VENV)/bin
+PARITY := .venv-parity
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test check lint format clean
+.PHONY: help quickstart test check lint format parity clean
 
 help:
 	@echo 'make quickstart  train micro on real digits (about a minute on 2 cores)'
 	@echo 'make test        lint, then the test suite (make check is the same)'
 	@echo 'make lint        ruff (lint and format) and types'
 	@echo 'make format      format the code'
+	@echo 'make parity      against timm, torchvision, Keras and the runtimes of'
+	@echo '                 exports: hours, 10 GB; goes on where it stopped'
 	@echo 'make clean       remove $(VENV) and caches; runs/ stays'
 
 quickstart: $(VENV)/.quickstart
@@ -32,6 +35,12 @@ format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# All run, even if one finds a difference.
+parity: $(PARITY)/.installed
+	@status=0; for script in parity predictors exports; do \
+	  $(PARITY)/bin/python benchmarks/$$script.py || status=1; done; \
+	  $(PARITY)/bin/python benchmarks/tables.py; exit $$status
+
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache *.egg-info
 
@@ -44,4 +53,13 @@ $(VENV)/.%: requirements.txt pyproject.toml
 	  $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }; }
 	@echo 'Installing the packages (a minute or two) ...'
 	@$(BIN)/python -m pip install --quiet --editable '.[$*]'
+	@touch $@
+
+# The peers live apart: two frameworks that no user of this package needs.
+$(PARITY)/.installed: benchmarks/requirements-parity.txt requirements.txt
+	@test -x $(PARITY)/bin/pip || { echo 'Making $(PARITY) ...'; \
+	  $(PYTHON) -m venv $(PARITY) || { rm -rf $(PARITY); exit 1; }; }
+	@echo 'Installing the peers (some minutes, up to 9 GB) ...'
+	@$(PARITY)/bin/python -m pip install --quiet \
+	  --requirement benchmarks/requirements-parity.txt
 	@touch $@

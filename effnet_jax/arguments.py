@@ -16,7 +16,7 @@ class ArgumentParser(argparse.ArgumentParser):
   The description and the epilog keep their lines, for examples; an option is
   not known by its first letters, for `--to` must not become `--top` in silence.
 
-  >>> parser = ArgumentParser(prog='effnet_jax models', epilog='example: ...')
+  >>> parser = ArgumentParser(prog='python -m effnet_jax models')
   """
 
   def __init__(self, *args, **kwargs):

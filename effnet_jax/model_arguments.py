@@ -31,6 +31,12 @@ def add(parser: argparse.ArgumentParser) -> None:
     action='store_true',
     help='of a training run the last weights, not their moving average',
   )
+  parser.add_argument(
+    '--resolution',
+    metavar='PIXELS',
+    type=int,
+    help="side of the images; the weights' own if not given",
+  )
 
 
 def source(arguments: argparse.Namespace) -> str:
@@ -62,10 +68,24 @@ def read(arguments: argparse.Namespace) -> Weights:
   """Returns the network's specification and its variables.
 
   Raises:
-    UserError: no such network or weights, or they don't fit each other.
+    UserError: no such network or weights, or they don't fit each other; --raw
+      of what is no training run.
   """
-  where = source(arguments)
-  return pretrained.read(where, arguments.model, ema=not arguments.raw)
+  where, side = source(arguments), arguments.resolution
+  if arguments.raw and not _is_run(where):
+    raise UserError(
+      f'--raw is for training runs: {where} has no folder checkpoints'
+    )
+  overrides = {} if side is None else {'resolution': side}
+  return pretrained.read(
+    where, arguments.model, ema=not arguments.raw, **overrides
+  )
+
+
+def _is_run(where: str) -> bool:
+  if where.startswith(('gs://', 's3://')):
+    return True  # in buckets nothing else is read
+  return os.path.isdir(os.path.join(os.path.expanduser(where), 'checkpoints'))
 
 
 def _variant(model: str) -> str:

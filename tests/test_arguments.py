@@ -8,7 +8,9 @@ from effnet_jax.errors import UserError
 
 @pytest.fixture
 def parser():
-  parser = ArgumentParser(prog='effnet_jax taste', epilog='examples:\n  a\n  b')
+  parser = ArgumentParser(
+    prog='python -m effnet_jax taste', epilog='examples:\n  a\n  b'
+  )
   parser.add_argument('image', nargs='*')
   parser.add_argument('--model', required=True)
   parser.add_argument('--top', type=int, default=5)
@@ -36,7 +38,7 @@ def test_what_is_right_is_argparses(parser):
     (
       'a.jpg',
       'the following arguments are required: --model '
-      '(see effnet_jax taste --help)',
+      '(see python -m effnet_jax taste --help)',
     ),
     ('--model b0 --top x', "argument --top: invalid int value: 'x'"),
     ('--model b0 --format onxx', "argument --format: invalid choice: 'onxx'"),

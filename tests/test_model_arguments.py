@@ -8,7 +8,7 @@ from effnet_jax.errors import UserError
 
 
 def _parse(*argv):
-  parser = ArgumentParser(prog='effnet_jax test')
+  parser = ArgumentParser(prog='python -m effnet_jax test')
   model_arguments.add(parser)
   return parser.parse_args(argv)
 
@@ -52,14 +52,35 @@ def test_a_directory_is_no_variant(tmp_path):
     model_arguments.read(_parse('--model', str(tmp_path)))
 
 
-def test_what_is_read(monkeypatch):
+def test_what_is_read(monkeypatch, tmp_path):
+  run = str(tmp_path)
+  (tmp_path / 'checkpoints').mkdir()
   asked = []
   monkeypatch.setattr(
     pretrained, 'read', lambda *args, **kwargs: asked.append((args, kwargs))
   )
   model_arguments.read(_parse('--model', 'tf_efficientnet_lite0'))
-  model_arguments.read(_parse('--weights', 'runs/mine', '--raw'))
+  model_arguments.read(_parse('--weights', run, '--raw'))
+  model_arguments.read(_parse('--weights', 'gs://bucket/run', '--raw'))
+  model_arguments.read(_parse('--model', 'lite0', '--resolution', '300'))
   assert asked == [
     (('lite0', 'tf_efficientnet_lite0'), {'ema': True}),
-    (('runs/mine', None), {'ema': False}),
+    ((run, None), {'ema': False}),
+    (('gs://bucket/run', None), {'ema': False}),
+    (('lite0', 'lite0'), {'ema': True, 'resolution': 300}),
   ]
+
+
+def test_raw_weights_are_of_training_runs(monkeypatch, tmp_path):
+  monkeypatch.setattr(pretrained, 'read', None)  # refused before
+  (tmp_path / 'model.safetensors').touch()
+  for argv in (
+    ['--model', 'lite0'],
+    ['--weights', 'hf://timm/tf_efficientnet_b0.ns_jft_in1k'],
+    ['--weights', str(tmp_path)],
+    ['--weights', str(tmp_path / 'model.safetensors')],
+  ):
+    with pytest.raises(UserError) as info:
+      model_arguments.read(_parse(*argv, '--raw'))
+    line = f'--raw is for training runs: {argv[1]} has no folder checkpoints'
+    assert str(info.value) == line

@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+from typing import Protocol, Self
 
 import cv2
 import numpy as np
@@ -30,6 +31,19 @@ class DecodeError(ValueError):
 
   def __str__(self) -> str:
     return f'{self.name}: {self.reason}'
+
+
+class Evaluated(Protocol):
+  """What a network's specification says of the images that it is shown."""
+
+  @property
+  def resolution(self) -> int: ...
+
+  @property
+  def resampling(self) -> str: ...
+
+  @property
+  def crop_padding(self) -> int | None: ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,6 +77,16 @@ class Preprocess:
   flip: bool = True
   crop_padding: int | None = 32
   exif_orientation: bool = False
+
+  @classmethod
+  def of(cls, spec: Evaluated, *, exif_orientation: bool = False) -> Self:
+    """Returns the preprocessing with which a network is evaluated."""
+    return cls(
+      spec.resolution,
+      spec.resampling,
+      crop_padding=spec.crop_padding,
+      exif_orientation=exif_orientation,
+    )
 
   def __post_init__(self):
     if self.size < 1:

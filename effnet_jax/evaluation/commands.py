@@ -24,7 +24,8 @@ from effnet_jax.weights.load import Weights
 
 _DESCRIPTION = """\
 Measures top-1 and top-5 accuracy with the weights' own preprocessing, every
-image once; beside it stands what others got from the same weights.
+image once; beside it stands what others got from the same weights at the same
+resolution.
 
 SOURCE of the data is a folder of class folders, PATH/CLASS/IMAGE, whose names
 are the network's classes (of ImageNet also n01440764 or 0 to 999); or a data
@@ -40,11 +41,11 @@ What is missing ends in the command that prepares it."""
 
 _EXAMPLES = """\
 examples:
-  effnet evaluate --model lite0 --data imagenet
-  effnet evaluate --weights hf://timm/tf_efficientnet_b0.ns_jft_in1k \\
-    --data imagenet --batch 256
-  effnet evaluate --weights runs/mine --data photos/test
-  effnet evaluate --model lite0 --data imagenet-a/ --restrict
+  python -m effnet_jax evaluate --model lite0 --data imagenet
+  python -m effnet_jax evaluate --data imagenet --batch 256 \\
+    --weights hf://timm/tf_efficientnet_b0.ns_jft_in1k
+  python -m effnet_jax evaluate --weights runs/mine --data photos/test
+  python -m effnet_jax evaluate --model lite0 --data imagenet-a/ --restrict
 
 --json gives model, weights, data, resolution, resampling, classes (that the
 network may choose among), images (that count), unlabelled and unreadable (that
@@ -93,7 +94,9 @@ def evaluate(argv: list[str]) -> None:
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
   parser = ArgumentParser(
-    prog='effnet_jax evaluate', description=_DESCRIPTION, epilog=_EXAMPLES
+    prog='python -m effnet_jax evaluate',
+    description=_DESCRIPTION,
+    epilog=_EXAMPLES,
   )
   model_arguments.add(parser)
   add = parser.add_argument
@@ -157,9 +160,7 @@ def _measure(
   batch_size = min(batch_size, total)
   batches = pipeline.eval_batches(
     label_set.source,
-    Preprocess(
-      spec.resolution, spec.resampling, crop_padding=spec.crop_padding
-    ),
+    Preprocess.of(spec),
     batch_size=-(-batch_size // len(devices)) * len(devices),
     workers=workers,
     max_bad_fraction=1,  # left out with a warning, and counted

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from effnet_jax.models import published
+from effnet_jax.models import published, variants
 from effnet_jax.models.published import Result
 from effnet_jax.models.spec import ModelSpec
 
@@ -43,13 +43,17 @@ def known_results(
   Args:
     data: `imagenet` (the 50,000 validation images), another label set, or ''.
     source: where the weights came from, as the user named them.
-    spec: the network.
+    spec: the network; only what was got at its resolution is of interest.
     tag: of the training recipe, where the weights name it.
 
   Returns:
     The usual evaluation first; nothing of weights that nobody knows.
   """
-  results = _of_weights(source, spec, tag)
+  results = tuple(
+    result
+    for result in _of_weights(source, spec, tag)
+    if _resolution(result) == spec.resolution
+  )
   if data == 'imagenet':
     return results
   elsewhere = _ELSEWHERE.get(data, {})
@@ -60,11 +64,16 @@ def known_results(
       elsewhere[result.weights],
       source='timm',
       kind='re-evaluated',
+      resolution=result.resolution,
       weights=result.weights,
     )
     for result in results[:1]
     if result.weights in elsewhere
   )
+
+
+def _resolution(result: Result) -> int:
+  return result.resolution or variants.get_spec(result.variant).resolution
 
 
 def _of_weights(

@@ -6,7 +6,6 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
@@ -14,12 +13,7 @@ import numpy as np
 from effnet_jax import model_arguments
 from effnet_jax.arguments import ArgumentParser
 from effnet_jax.data import class_names, image_files
-from effnet_jax.data.preprocess import (
-  DecodeError,
-  Preprocess,
-  decode,
-  eval_image,
-)
+from effnet_jax.data.preprocess import DecodeError, Preprocess
 from effnet_jax.errors import UserError
 from effnet_jax.inference.predictor import predictor
 from effnet_jax.models import efficientnet
@@ -34,10 +28,11 @@ upright as their EXIF data says."""
 
 _EXAMPLES = """\
 examples:
-  effnet predict photo.jpg --model lite0
-  effnet predict holiday/ --model lite2 --top 1
-  effnet predict photo.jpg --weights runs/quickstart --json
-  effnet predict a.jpg --weights hf://timm/tf_efficientnet_b0.ns_jft_in1k
+  python -m effnet_jax predict photo.jpg --model lite0
+  python -m effnet_jax predict holiday/ --model lite2 --top 1
+  python -m effnet_jax predict photo.jpg --weights runs/quickstart --json
+  python -m effnet_jax predict photo.jpg \\
+    --weights hf://timm/tf_efficientnet_b0.ns_jft_in1k
 
 Images that cannot be read end in exit status 2, after what the others gave.
 --json gives a list of {path, predictions: [{index, name, probability}]}, where
@@ -81,7 +76,9 @@ def predict(argv: list[str]) -> None:
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
   parser = ArgumentParser(
-    prog='effnet_jax predict', description=_DESCRIPTION, epilog=_EXAMPLES
+    prog='python -m effnet_jax predict',
+    description=_DESCRIPTION,
+    epilog=_EXAMPLES,
   )
   parser.add_argument(
     'image',
@@ -120,12 +117,7 @@ def _outcomes(
   """Yields every path with its probabilities, or with what is wrong."""
   spec = weights.spec
   logits_of = predictor(efficientnet.build(spec), weights.variables)
-  preprocess = Preprocess(
-    spec.resolution,
-    spec.resampling,
-    crop_padding=spec.crop_padding,
-    exif_orientation=True,
-  )
+  preprocess = Preprocess.of(spec, exif_orientation=True)
   shape = (batch_size, spec.resolution, spec.resolution, 3)
   for paths, images in _read_ahead(files, preprocess, batch_size):
     # Padded to one shape: every other would be compiled anew.
@@ -167,16 +159,9 @@ def _read_ahead(
 
 def _read(path: str, preprocess: Preprocess) -> np.ndarray | DecodeError:
   try:
-    data = Path(path).read_bytes()
-  except OSError as error:
-    return DecodeError(path, f'cannot be read: {error.strerror}')
-  try:
-    image = decode(
-      data, exif_orientation=preprocess.exif_orientation, name=path
-    )
+    return image_files.read(path, preprocess)
   except DecodeError as error:
     return error
-  return eval_image(image, preprocess)
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:

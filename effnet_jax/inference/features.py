@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 
+from effnet_jax.inference import network
 from effnet_jax.models.efficientnet import EfficientNet
 from effnet_jax.models.spec import BlockSpec, ModelSpec
 
@@ -28,13 +29,14 @@ def features(
     8, 16 and 32 (from 1 where `stem_stride` is 1), in the model's dtype.
 
   Raises:
-    UserError: images of another shape.
+    UserError: images of another shape or dtype.
 
   Example:
     >>> maps = features(model, variables, images)
     >>> maps[32].shape[-1] == feature_channels(model.spec)[32]
     True
   """
+  network.check_images(images)
   _, endpoints = model.apply(variables, images, train=False)
   return pyramid(model.spec, endpoints)
 
@@ -46,6 +48,7 @@ def embed(
 
   Arguments and errors are those of `features`.
   """
+  network.check_images(images)
   _, endpoints = model.apply(variables, images, train=False)
   return endpoints['pooled_features']
 

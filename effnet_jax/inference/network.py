@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from effnet_jax import errors
@@ -119,6 +120,24 @@ def _check(spec, variables):
         f'classes: {leaf} is {list(given.get(leaf, ())) or "missing"}, should '
         f'be {list(wanted.get(leaf, ())) or "left out"}'
       )
+
+
+def check_images(images: Any) -> None:
+  """Raises UserError unless these are normalised images [n, h, w, 3]."""
+  shape, dtype = getattr(images, 'shape', None), getattr(images, 'dtype', None)
+  if shape is None or dtype is None:
+    raise errors.UserError(
+      f'images must be an array, not {type(images).__name__}'
+    )
+  if len(shape) != 4 or shape[-1] != 3 or 0 in shape:
+    raise errors.UserError(
+      f'images must be [n, height, width, 3], not {list(shape)}'
+    )
+  if not jnp.issubdtype(dtype, jnp.floating):
+    raise errors.UserError(
+      f'images must be normalised, not {dtype} pixels: '
+      'effnet_jax.normalize(images, model.spec) makes them so'
+    )
 
 
 def _fold_layers(params, stats, epsilon):

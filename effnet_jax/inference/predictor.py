@@ -56,24 +56,7 @@ def predictor(
   )
 
   def predict(images):
-    _check_images(images)
+    network.check_images(images)
     return forward(folded, images)
 
   return predict
-
-
-def _check_images(images):
-  shape, dtype = getattr(images, 'shape', None), getattr(images, 'dtype', None)
-  if shape is None or dtype is None:
-    raise errors.UserError(
-      f'images must be an array, not {type(images).__name__}'
-    )
-  if len(shape) != 4 or shape[-1] != 3 or 0 in shape:
-    raise errors.UserError(
-      f'images must be [n, height, width, 3], not {list(shape)}'
-    )
-  if not jnp.issubdtype(dtype, jnp.floating):
-    raise errors.UserError(
-      f'images must be normalised, not {dtype} pixels: '
-      'effnet_jax.normalize(images, model.spec) makes them so'
-    )

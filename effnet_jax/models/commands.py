@@ -22,7 +22,7 @@ _COLUMNS = (
 def models(argv: list[str]) -> int | None:
   """Prints one line a network, or JSON."""
   parser = ArgumentParser(
-    prog='effnet_jax models',
+    prog='python -m effnet_jax models',
     description='Lists the networks: parameters, multiply-adds (MACs) of one '
     'image at the\nresolution (pixels a side) that they are evaluated at, and '
     'the top-1 that\ntheir authors published for each training recipe.',

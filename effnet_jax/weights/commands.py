@@ -20,10 +20,13 @@ conversion or of a training run, hf://ORGANISATION/NAME, or a packaged variant
 
 _EXAMPLES = """\
 examples:
-  effnet convert hf://timm/tf_efficientnet_b0.ns_jft_in1k --out weights/b0_ns
-  effnet convert efficientnet_v2_s-dd5fe13b.pth --model v2_s --out weights/v2_s
-  effnet convert efficientnet-b0/model.ckpt --model b0 --out weights/b0
-  effnet convert runs/b0 --to timm --out weights/b0_timm
+  python -m effnet_jax convert hf://timm/tf_efficientnet_b0.ns_jft_in1k \\
+    --out weights/b0_ns
+  python -m effnet_jax convert efficientnet_v2_s-dd5fe13b.pth --model v2_s \\
+    --out weights/v2_s
+  python -m effnet_jax convert efficientnet-b0/model.ckpt --model b0 \\
+    --out weights/b0
+  python -m effnet_jax convert runs/b0 --to timm --out weights/b0_timm
 
 In timm's layout a file does not say how its network pads: give --model by
 timm's own name, tf_efficientnet_b0 or efficientnet_b0."""
@@ -31,7 +34,9 @@ timm's own name, tf_efficientnet_b0 or efficientnet_b0."""
 
 def convert(argv: list[str]) -> None:
   parser = ArgumentParser(
-    prog='effnet_jax convert', description=_CONVERT, epilog=_EXAMPLES
+    prog='python -m effnet_jax convert',
+    description=_CONVERT,
+    epilog=_EXAMPLES,
   )
   parser.add_argument('source', metavar='SOURCE')
   parser.add_argument(

@@ -105,6 +105,15 @@ def test_a_folder(letters, photos, capsys, batch):
   }
 
 
+def test_another_resolution(letters, photos, capsys):
+  arguments = ('--weights', letters, '--data', photos, '--resolution', 24)
+  result = _json(capsys, *arguments)
+  assert result['resolution'] == 24
+  assert result['top1'] == pytest.approx(100 * 5 / 11)
+  arguments = arguments[:-1]
+  assert 'resolution must be 1 or more' in _mistake(capsys, *arguments, 0)
+
+
 def test_choosing_among_the_classes_of_the_folder(letters, photos, capsys):
   arguments = ('--weights', letters, '--data', photos, '--restrict')
   result = _json(capsys, *arguments)

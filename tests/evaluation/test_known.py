@@ -1,5 +1,7 @@
 """Published accuracies beside what was measured."""
 
+import dataclasses
+
 import pytest
 
 from effnet_jax.evaluation.known import known_results
@@ -7,8 +9,11 @@ from effnet_jax.models import published
 from effnet_jax.models.variants import get_spec
 
 
-def _top1(source, variant, tag=None, data='imagenet'):
-  results = known_results(data, source, get_spec(variant), tag)
+def _top1(source, variant, tag=None, data='imagenet', resolution=None):
+  spec = get_spec(variant)
+  if resolution:
+    spec = dataclasses.replace(spec, resolution=resolution)
+  results = known_results(data, source, spec, tag)
   return [result.top1 for result in results]
 
 
@@ -36,6 +41,18 @@ def _top1(source, variant, tag=None, data='imagenet'):
 )  # fmt: skip
 def test_on_imagenet(source, variant, tag, top1):
   assert _top1(source, variant, tag) == top1
+
+
+@pytest.mark.parametrize(
+  'resolution, top1',
+  [(None, [78.568]), (224, [78.568]), (256, [79.364]), (240, [])],
+)
+def test_only_of_the_same_resolution(resolution, top1):
+  source = 'hf://timm/efficientnet_b0.ra4_e3600_r224_in1k'
+  assert _top1(source, 'b0', resolution=resolution) == top1
+  source, data = 'tf_efficientnet_b0.in1k', 'imagenet_v2'
+  found = _top1(source, 'b0', data=data, resolution=resolution)
+  assert found == ([63.54] if resolution in (None, 224) else [])
 
 
 def test_on_other_label_sets():

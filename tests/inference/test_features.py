@@ -7,6 +7,7 @@ import optax
 import pytest
 import skimage.data
 
+from effnet_jax.errors import UserError
 from effnet_jax.inference.features import (
   embed,
   feature_channels,
@@ -106,6 +107,21 @@ def test_the_classifier_reads_the_embedding(tiny):
   np.testing.assert_allclose(
     embedding @ classifier['kernel'] + classifier['bias'], logits, rtol=1e-5
   )
+
+
+@pytest.mark.parametrize(
+  'images, match',
+  [
+    (np.zeros((1, 8, 8, 3), np.uint8), 'not uint8 pixels: effnet_jax.norm'),
+    (np.zeros((1, 8, 8, 1), np.float32), r'not \[1, 8, 8, 1\]'),
+    ('photo.jpg', 'not str'),
+  ],
+)
+def test_other_images_are_refused(tiny, images, match):
+  for function in (features, embed):
+    with pytest.raises(UserError, match=match) as error:
+      function(*tiny, images)
+    assert '\n' not in str(error.value)
 
 
 def test_gradients_reach_what_the_maps_depend_on(tiny):

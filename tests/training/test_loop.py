@@ -160,6 +160,10 @@ def test_a_run_is_a_source_of_weights(finished, tmp_path):
   trained = state.variables(ema=True)
   weights = pretrained.read(workdir)
   assert weights.class_names == tuple('0123456789')
+  # Its images as the run has made them, not as the variant does.
+  spec = weights.spec
+  assert (spec.resampling, spec.crop_padding) == ('pillow', 0)
+  assert (spec.resolution, spec.mean) == (8, (0.5, 0.5, 0.5))
   model, variables = effnet_jax.create_model('micro', pretrained=workdir)
   assert_equal_trees(variables, trained)
   assert model.spec.num_classes == 10

@@ -5,11 +5,10 @@ batches of any size at the specification's resolution, and says in its metadata
 what it is and how to feed it.
 """
 
+import functools
 import importlib
 import os
-import shutil
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,6 +18,7 @@ from effnet_jax.errors import UserError, near_names
 from effnet_jax.inference import network
 from effnet_jax.models.efficientnet import EfficientNet
 from effnet_jax.models.spec import ModelSpec
+from effnet_jax.weights.export import targets
 from effnet_jax.weights.export.job import Job
 
 # format -> its module here and its writer.
@@ -59,21 +59,23 @@ def export(
     class_names: for the metadata, one a class.
     quantize: `int8`, for tflite.
     calibrate: uint8 crops [n, side, side, 3] that fix its ranges.
-    overwrite: replace what is there.
+    overwrite: replace an earlier export in the same format.
 
   Returns:
     The paths of what was written, the named one first.
 
   Raises:
     UserError: an unknown format or dtype (with near names), one that does not
-      go with the other, a package that is missing, something at `path`.
+      go with the other, a package that is missing, something at `path` or
+      where the format puts a file beside it (`path`.json, `path`.data).
 
   Example:
     >>> export(model, variables, 'b0.onnx', 'onnx', preprocess=True)
     ['b0.onnx']
   """
   path = os.path.normpath(os.fspath(path))
-  _check(model.spec, path, format, dtype, class_names, overwrite)
+  _check(model.spec, format, dtype, class_names)
+  targets.check(path, format, overwrite)
   _check_quantization(model.spec, format, quantize, calibrate)
   job = Job(
     model.spec,
@@ -86,10 +88,11 @@ def export(
   )
   module, writer = FORMATS[format]
   module = importlib.import_module(f'effnet_jax.weights.export.{module}')
-  return _write(lambda file: getattr(module, writer)(job, file), path)
+  write = functools.partial(getattr(module, writer), job)
+  return targets.write(write, path, format, overwrite)
 
 
-def _check(spec, path, format, dtype, class_names, overwrite):
+def _check(spec, format, dtype, class_names):
   for what, value, known in (
     ('format', format, FORMATS),
     ('dtype', dtype, DTYPES),
@@ -101,18 +104,6 @@ def _check(spec, path, format, dtype, class_names, overwrite):
     raise UserError(
       f'{len(class_names)} class names for {spec.num_classes} classes'
     )
-  if not os.path.lexists(path):
-    return
-  if not overwrite:
-    raise UserError(
-      f'{path} exists: give another path, or overwrite=True (--overwrite)'
-    )
-  # What is overwritten goes: only what an export may have written.
-  folder, wanted = os.path.isdir(path), format == 'savedmodel'
-  if folder != wanted or (
-    folder and not os.path.exists(os.path.join(path, 'saved_model.pb'))
-  ):
-    raise UserError(f'{path} is no {format} export: give another path')
 
 
 def _check_quantization(spec, format, quantize, calibrate):
@@ -171,25 +162,3 @@ def _metadata(
     'num_classes': spec.num_classes,
     'class_names': list(class_names) if class_names is not None else None,
   }
-
-
-def _write(writer, path: str) -> list[str]:
-  """Lets it write in a folder of its own, then moves everything at once."""
-  parent, name = os.path.split(path)
-  try:
-    os.makedirs(parent or os.curdir, exist_ok=True)
-    with tempfile.TemporaryDirectory(
-      prefix=f'.{name}.', dir=parent or os.curdir
-    ) as folder:
-      writer(os.path.join(folder, name))
-      # The named one last: where it is, all is.
-      names = sorted(os.listdir(folder), key=lambda found: found == name)
-      for found in names:
-        target = os.path.join(parent, found)
-        if os.path.isdir(target):
-          shutil.rmtree(target)
-        os.replace(os.path.join(folder, found), target)
-  except OSError as error:
-    reason = error.strerror or error
-    raise UserError(f'cannot write {path}: {reason}') from None
-  return [os.path.join(parent, found) for found in reversed(names)]

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from effnet_jax import model_arguments, pretrained
+from effnet_jax import model_arguments
 from effnet_jax.arguments import ArgumentParser
-from effnet_jax.data import class_names, image_files, preprocess
+from effnet_jax.data import class_names, image_files
+from effnet_jax.data.preprocess import DecodeError, Preprocess
 from effnet_jax.errors import UserError
 from effnet_jax.models import efficientnet
 from effnet_jax.models.spec import ModelSpec
@@ -39,9 +40,11 @@ runner = Interpreter({path!r}).get_signature_runner()
 
 _EXAMPLES = """\
 examples:
-  effnet export --model lite0 --format onnx --preprocess --out lite0.onnx
-  effnet export --weights runs/quickstart --format stablehlo --out digits
-  effnet export --model lite0 --format tflite --quantize int8 \\
+  python -m effnet_jax export --model lite0 --format onnx --preprocess \\
+    --out lite0.onnx
+  python -m effnet_jax export --weights runs/quickstart --format stablehlo \\
+    --out digits
+  python -m effnet_jax export --model lite0 --format tflite --quantize int8 \\
     --calibrate PHOTOS --out lite0.tflite
 
 Batches may be of any size, images are of one: --resolution pixels a side."""
@@ -52,12 +55,7 @@ def export(argv: list[str]) -> int | None:
   args = _parser().parse_args(argv)
   if args.calibrate and not args.quantize:
     raise UserError('--calibrate is for --quantize int8')
-  weights = pretrained.read(
-    model_arguments.source(args),
-    args.model,
-    ema=not args.raw,
-    **({} if args.resolution is None else {'resolution': args.resolution}),
-  )
+  weights = model_arguments.read(args)
   written = exporting.export(
     efficientnet.build(weights.spec),
     weights.variables,
@@ -82,7 +80,7 @@ def export(argv: list[str]) -> int | None:
 
 def _parser() -> ArgumentParser:
   parser = ArgumentParser(
-    prog='effnet_jax export',
+    prog='python -m effnet_jax export',
     description='Writes a network in the format of another runtime, batch norm '
     'folded away.',
     epilog=_EXAMPLES,
@@ -96,9 +94,6 @@ def _parser() -> ArgumentParser:
     '--dtype',
     default='float32',
     help='of weights and activations: float32 (default), bfloat16, float16',
-  )
-  parser.add_argument(
-    '--resolution', type=int, help="pixels a side; the variant's if not given"
   )
   parser.add_argument(
     '--preprocess',
@@ -137,17 +132,10 @@ def crops(folder: str, spec: ModelSpec) -> np.ndarray:
   """
   paths = image_files.find([folder]).files
   kept = np.linspace(0, len(paths) - 1, min(len(paths), _MOST_CROPS))
-  way = preprocess.Preprocess(
-    spec.resolution, spec.resampling, crop_padding=spec.crop_padding
-  )
-
-  def crop(path):
-    image = preprocess.decode(Path(path).read_bytes(), name=path)
-    return preprocess.eval_image(image, way)
-
+  preprocess = Preprocess.of(spec)
   try:
-    return np.stack([crop(paths[int(i)]) for i in kept])
-  except (preprocess.DecodeError, OSError) as error:
+    return np.stack([image_files.read(paths[int(i)], preprocess) for i in kept])
+  except DecodeError as error:
     raise UserError(f'calibration: {error}') from None
 
 

@@ -15,8 +15,8 @@ class Job:
   """One network to write.
 
   A writer is a function (job, path): it writes a file or folder of exactly that
-  name, in a folder that is empty. What it puts beside it (`NAME.json`,
-  `NAME.data`) travels along.
+  name, in a folder that is empty. What it puts beside it travels along where
+  `targets` knows its ending.
 
   Attributes:
     spec: the network; `spec.resolution` is the side of its input.

@@ -1,10 +1,14 @@
 """What all formats share: arguments, errors, nothing half written."""
 
+import json
+import os
+
 import numpy as np
 import pytest
 
 from effnet_jax.errors import UserError
 from effnet_jax.weights import export as exporting
+from effnet_jax.weights.export import stablehlo, tensorflow, tflite_metadata
 
 
 @pytest.fixture
@@ -14,16 +18,14 @@ def write(sample, tmp_path, monkeypatch):
 
   def note(job, path):
     jobs.append(job)
-    for name in (path, f'{path}.json'):
-      with open(name, 'w') as file:
-        file.write(f'job {len(jobs)}')
+    with open(path, 'w') as file:
+      file.write(f'job {len(jobs)}')
+    with open(f'{path}.json', 'w') as file:
+      json.dump({**job.metadata, 'sha256': f'of job {len(jobs)}'}, file)
 
-  from effnet_jax.weights.export import onnx, stablehlo
-
-  monkeypatch.setattr(onnx, 'write_onnx', note)
   monkeypatch.setattr(stablehlo, 'write_stablehlo', note)
 
-  def write(name='out', format='onnx', **arguments):
+  def write(name='out', format='stablehlo', **arguments):
     path = str(tmp_path / name)
     return exporting.export(
       sample.model, sample.variables, path, format, **arguments
@@ -70,7 +72,7 @@ def test_the_job(write, sample):
     ({'dtype': 'float32x'}, 'did you mean float32'),
     ({'class_names': ['a', 'b']}, '2 class names for 5 classes'),
     ({'quantize': 'int4'}, 'did you mean int8'),
-    ({'quantize': 'int8'}, 'int8 is for tflite, not onnx'),
+    ({'quantize': 'int8'}, 'int8 is for tflite, not stablehlo'),
     ({'calibrate': np.zeros((1, 22, 22, 3), np.uint8)}, 'for quantize=int8'),
     (
       {'format': 'tflite', 'quantize': 'int8'},
@@ -108,16 +110,106 @@ def test_what_exists_is_kept(write, tmp_path):
   assert (tmp_path / 'out').read_text() == 'job 1'
   write(overwrite=True)
   assert (tmp_path / 'out').read_text() == 'job 2'
-  assert (tmp_path / 'out.json').read_text() == 'job 2'
+  description = json.loads((tmp_path / 'out.json').read_text())
+  assert description['sha256'] == 'of job 2'
+  # The description alone, or an export of another format.
+  (tmp_path / 'out').unlink()
+  with pytest.raises(UserError, match='out.json exists: .*--overwrite'):
+    write()
+  write(overwrite=True)
+  with pytest.raises(UserError, match='out exists and is no onnx export'):
+    write(format='onnx', overwrite=True)
+  assert (tmp_path / 'out').read_text() == 'job 3'
 
 
-def test_overwriting_takes_no_folder_away(write, tmp_path):
-  (tmp_path / 'out').mkdir()
-  (tmp_path / 'out' / 'thesis.tex').write_text('\\end')
-  for format in ('onnx', 'savedmodel'):
-    with pytest.raises(UserError, match=f'is no {format} export'):
-      write(format=format, overwrite=True)
-  assert (tmp_path / 'out' / 'thesis.tex').read_text() == '\\end'
+def _listing(folder):
+  return {
+    str(path.relative_to(folder)): path.read_bytes()
+    for path in folder.rglob('*')
+    if path.is_file()
+  }
+
+
+@pytest.mark.parametrize(
+  'file, format',
+  [
+    ('out', 'stablehlo'),
+    ('out', 'onnx'),
+    ('out', 'tflite'),
+    ('out', 'savedmodel'),
+    ('out/thesis.tex', 'stablehlo'),
+    ('out/thesis.tex', 'onnx'),
+    ('out/thesis.tex', 'savedmodel'),
+    ('out.json', 'stablehlo'),
+    ('out.json/thesis.tex', 'stablehlo'),
+    ('out.data', 'onnx'),
+    ('out.data/thesis.tex', 'onnx'),
+  ],
+)
+def test_no_option_takes_what_is_no_export(write, tmp_path, file, format):
+  path = tmp_path / file
+  path.parent.mkdir(exist_ok=True)
+  for content in (b'', b'{"effnet_jax": 1}', b'\x89PNG effnet_jax'):
+    path.write_bytes(content)
+    before = _listing(tmp_path)
+    for overwrite in (False, True):
+      with pytest.raises(UserError) as info:
+        write(format=format, overwrite=overwrite)
+      target = tmp_path / file.partition('/')[0]
+      line = f'{target} exists and is no {format} export: give another path'
+      assert str(info.value) == line
+      assert _listing(tmp_path) == before
+  assert not write.jobs
+
+
+def test_what_appears_meanwhile_is_kept(write, tmp_path, monkeypatch):
+  note = stablehlo.write_stablehlo
+
+  def disturb(job, path):
+    note(job, path)
+    (tmp_path / 'out.json').mkdir()
+    (tmp_path / 'out.json' / 'thesis.tex').write_bytes(b'\\end')
+
+  monkeypatch.setattr(stablehlo, 'write_stablehlo', disturb)
+  with pytest.raises(UserError, match='out.json exists and is no'):
+    write()
+  assert _listing(tmp_path) == {'out.json/thesis.tex': b'\\end'}
+
+
+def test_an_earlier_folder_makes_room(write, tmp_path, monkeypatch):
+  def save(job, path):
+    os.mkdir(path)
+    for name in ('saved_model.pb', f'{job.dtype}.index'):
+      with open(os.path.join(path, name), 'w') as file:
+        file.write(job.dtype)
+
+  monkeypatch.setattr(tensorflow, 'write_savedmodel', save)
+  write(format='savedmodel')
+  with pytest.raises(UserError, match='--overwrite'):
+    write(format='savedmodel', dtype='float16')
+  write(format='savedmodel', dtype='float16', overwrite=True)
+  assert _listing(tmp_path) == {
+    'out/saved_model.pb': b'float16',
+    'out/float16.index': b'float16',
+  }
+  # A link would be taken for what it leads to.
+  (tmp_path / 'link').symlink_to('out')
+  with pytest.raises(UserError, match='link exists and is no savedmodel'):
+    write('link', format='savedmodel', overwrite=True)
+
+
+def test_an_earlier_tflite_file_makes_room(write, tmp_path, monkeypatch):
+  def convert(job, path):
+    files = {'effnet_jax.json': json.dumps(job.metadata)}
+    with open(path, 'wb') as file:
+      file.write(tflite_metadata.append(job.dtype.encode(), files))
+
+  monkeypatch.setattr(tensorflow, 'write_tflite', convert)
+  write(format='tflite')
+  with pytest.raises(UserError, match='--overwrite'):
+    write(format='tflite', dtype='float16')
+  write(format='tflite', dtype='float16', overwrite=True)
+  assert (tmp_path / 'out').read_bytes().startswith(b'float16')
 
 
 def test_a_failure_leaves_what_was(write, tmp_path, monkeypatch):
@@ -128,7 +220,7 @@ def test_a_failure_leaves_what_was(write, tmp_path, monkeypatch):
       file.write('half')
     raise OSError(28, 'No space left on device')
 
-  monkeypatch.setattr('effnet_jax.weights.export.onnx.write_onnx', fail)
+  monkeypatch.setattr(stablehlo, 'write_stablehlo', fail)
   with pytest.raises(UserError, match='cannot write .*out: No space left'):
     write(overwrite=True)
   assert (tmp_path / 'out').read_text() == 'job 1'

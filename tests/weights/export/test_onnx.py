@@ -102,6 +102,28 @@ def test_large_weights_lie_beside(sample, difference, tmp_path, monkeypatch):
   assert difference(_run(path, images), sample.logits(images)) <= 1e-5
 
 
+def test_large_weights_of_before_go(sample, tmp_path, monkeypatch):
+  path = str(tmp_path / 'sample.onnx')
+  weights = tmp_path / 'sample.onnx.data'
+  arguments = (sample.model, sample.variables, path, 'onnx')
+  with monkeypatch.context() as patched:
+    patched.setattr(writer, '_MOST_BYTES', 1000)
+    export(*arguments)
+    before = weights.read_bytes()
+    with pytest.raises(UserError, match='--overwrite'):
+      export(*arguments)
+    assert weights.read_bytes() == before
+    export(*arguments, overwrite=True)
+    assert weights.read_bytes() == before
+  assert export(*arguments, overwrite=True) == [path]
+  assert not weights.exists()
+  # Weights that the file does not name are somebody else's.
+  weights.write_bytes(b'thesis')
+  with pytest.raises(UserError, match='.data exists and is no onnx export'):
+    export(*arguments, overwrite=True)
+  assert weights.read_bytes() == b'thesis'
+
+
 def test_bfloat16_is_refused(sample, tmp_path):
   with pytest.raises(UserError, match='onnx takes float32 or float16, not bf'):
     export(
