@@ -308,7 +308,7 @@ class ModelSpec:
     ends = [
       i + 1 == len(layers) or layers[i + 1][3] > 1 for i in range(len(layers))
     ]
-    levels = list(itertools.accumulate(ends))
+    levels = list(itertools.accumulate(map(int, ends)))
     blocks = []
     in_filters = self.stem_width
     for i, (s, stage, first, stride) in enumerate(layers):

@@ -137,13 +137,13 @@ def test_every_leaf_of_every_variant_is_decided(name):
   # batch norm.
   batch_norm = 2 * (spec.stem_width + spec.head_width)
   for block in blocks:
-    batch_norm += 2 * (block.filters + block.expanded_filters)
-    if block.expands and block.operator == 'mbconv':
-      batch_norm += 2 * block.expanded_filters
+    inner = block.expands + (block.operator == 'mbconv')  # expand, depthwise
+    batch_norm += 2 * (block.filters + inner * block.expanded_filters)
+  # Of the classifier, the gates and the routing.
   biases = spec.num_classes + sum(
-    block.se_filters + block.expanded_filters
+    block.experts
+    + (block.se_filters + block.expanded_filters if block.se_filters else 0)
     for block in blocks
-    if block.se_filters
   )
   total = macs.count(spec).params
   assert parameters('not_batch_norm', False) == batch_norm

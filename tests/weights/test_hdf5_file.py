@@ -1,5 +1,5 @@
 import json
-import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -246,4 +246,4 @@ def test_h5py_is_another_process(path):
     'import sys; from effnet_jax.weights import files; '
     f'files.read({str(path)!r}); sys.exit("h5py" in sys.modules)'
   )
-  assert os.spawnv(os.P_WAIT, sys.executable, [sys.executable, '-c', code]) == 0
+  assert subprocess.run([sys.executable, '-c', code]).returncode == 0
