@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from effnet_jax.models import variants
+
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / 'benchmarks' / 'results'
 _COLUMNS = {
@@ -60,7 +62,8 @@ def parity() -> str:
             ', '.join(map(str, sorted(natives[name], reverse=True))),
             *(row.get(column, '') for column in _COLUMNS),
           )
-          for name, row in cells.items()
+          for name in variants.list_models()
+          if (row := cells.get(name))
         ),
       ),
       '',
