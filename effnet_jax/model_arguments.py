@@ -72,20 +72,10 @@ def read(arguments: argparse.Namespace) -> Weights:
       of what is no training run.
   """
   where, side = source(arguments), arguments.resolution
-  if arguments.raw and not _is_run(where):
-    raise UserError(
-      f'--raw is for training runs: {where} has no folder checkpoints'
-    )
   overrides = {} if side is None else {'resolution': side}
   return pretrained.read(
     where, arguments.model, ema=not arguments.raw, **overrides
   )
-
-
-def _is_run(where: str) -> bool:
-  if where.startswith(('gs://', 's3://')):
-    return True  # in buckets nothing else is read
-  return os.path.isdir(os.path.join(os.path.expanduser(where), 'checkpoints'))
 
 
 def _variant(model: str) -> str:

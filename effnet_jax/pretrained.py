@@ -122,6 +122,11 @@ def read(
   arguments = {'num_classes': num_classes, 'new_head': new_head, 'seed': seed}
   workdir = _workdir(source)
   if workdir is None:
+    if not ema:
+      raise errors.UserError(
+        f'{source} is no training run: only a run has raw weights beside the '
+        'averaged ones'
+      )
     return load_weights(source, name, **arguments, **overrides)
   spec, variables, class_names = _read_workdir(workdir, ema)
   same_variant(name, spec.name, source)

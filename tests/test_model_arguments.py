@@ -69,18 +69,3 @@ def test_what_is_read(monkeypatch, tmp_path):
     (('gs://bucket/run', None), {'ema': False}),
     (('lite0', 'lite0'), {'ema': True, 'resolution': 300}),
   ]
-
-
-def test_raw_weights_are_of_training_runs(monkeypatch, tmp_path):
-  monkeypatch.setattr(pretrained, 'read', None)  # refused before
-  (tmp_path / 'model.safetensors').touch()
-  for argv in (
-    ['--model', 'lite0'],
-    ['--weights', 'hf://timm/tf_efficientnet_b0.ns_jft_in1k'],
-    ['--weights', str(tmp_path)],
-    ['--weights', str(tmp_path / 'model.safetensors')],
-  ):
-    with pytest.raises(UserError) as info:
-      model_arguments.read(_parse(*argv, '--raw'))
-    line = f'--raw is for training runs: {argv[1]} has no folder checkpoints'
-    assert str(info.value) == line

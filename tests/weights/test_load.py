@@ -556,6 +556,7 @@ def test_convert_over_an_earlier_conversion(tmp_path, micro, capsys):
     (['lite0', '--to', 'keras', '--out', 'x'], 'Keras has no lite0'),
     (['lite0', '--to', 'kears', '--out', 'x'], 'did you mean keras?'),
     (['lite0', '--out', ''], "--out '' is no directory"),
+    (['lite0', '--raw', '--out', 'x'], 'lite0 is no training run'),
   ],
 )
 def test_convert_with_mistakes(
