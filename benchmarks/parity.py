@@ -102,7 +102,8 @@ def main() -> int:
   bad = [row for row in rows if not good(row)]
   arguments.out.write_text(json.dumps(_report(rows), indent=2) + '\n')
   for row in bad:
-    print(f'BEYOND THE LIMIT  {_label(row)}: {_summary(row)}')
+    what = 'FAILED' if 'error' in row else 'BEYOND THE LIMIT'
+    print(f'{what}  {_label(row)}: {_summary(row)}')
   print(f'{arguments.out}: {len(rows) - len(bad)} of {len(rows)} within limits')
   return 1 if bad or not rows else 0
 
