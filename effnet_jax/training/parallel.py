@@ -60,11 +60,6 @@ def any_process(flag: bool, may_meet: bool) -> bool:
   return bool(multihost_utils.process_allgather(np.array([flag])).any())
 
 
-def one_device() -> list[jax.Device]:
-  """Returns this process's first device."""
-  return jax.local_devices()[:1]
-
-
 def devices_or_all(devices: Sequence[jax.Device] | None) -> list[jax.Device]:
   return list(devices) if devices is not None else jax.devices()
 

@@ -252,7 +252,7 @@ def test_mistakes_end_in_one_line(images, capsys, monkeypatch, argv, message):
 def _folder_of(package):
   spec = importlib.util.find_spec(package)
   if spec is None:
-    pytest.skip(f'{package} is not installed')
+    pytest.fail(f'{package} is missing: make test installs it')
   return Path(spec.submodule_search_locations[0])
 
 
