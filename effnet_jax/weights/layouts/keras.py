@@ -14,24 +14,13 @@ import numpy as np
 from effnet_jax.models.spec import ModelSpec
 from effnet_jax.weights.layouts.layout import (
   HWC1,
-  SAME,
+  TENSORFLOW_LEAVES,
   Arrays,
   Layout,
   modules,
 )
 
-_LEAVES = {
-  'conv': {'kernel': ('/kernel', SAME)},
-  'depthwise': {'kernel': ('/kernel', HWC1)},
-  'gate': {'kernel': ('/kernel', SAME), 'bias': ('/bias', SAME)},
-  'norm': {
-    'scale': ('/gamma', SAME),
-    'bias': ('/beta', SAME),
-    'mean': ('/moving_mean', SAME),
-    'var': ('/moving_variance', SAME),
-  },
-  'dense': {'kernel': ('/kernel', SAME), 'bias': ('/bias', SAME)},
-}
+_LEAVES = {**TENSORFLOW_LEAVES, 'depthwise': {'kernel': ('/kernel', HWC1)}}
 
 # What a layer's variables are called, in the order of `layer.weights`.
 _VARIABLES = {

@@ -159,3 +159,17 @@ class Layout:
           )
         )
     return entries
+
+
+# Modules whose arrays TensorFlow and Keras call alike.
+TENSORFLOW_LEAVES = {
+  'conv': {'kernel': ('/kernel', SAME)},
+  'gate': {'kernel': ('/kernel', SAME), 'bias': ('/bias', SAME)},
+  'norm': {
+    'scale': ('/gamma', SAME),
+    'bias': ('/beta', SAME),
+    'mean': ('/moving_mean', SAME),
+    'var': ('/moving_variance', SAME),
+  },
+  'dense': {'kernel': ('/kernel', SAME), 'bias': ('/bias', SAME)},
+}

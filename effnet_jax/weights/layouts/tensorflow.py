@@ -13,27 +13,19 @@ from effnet_jax.weights.layouts.layout import (
   HWC1,
   HWC1_EXPERTS,
   HWIO_EXPERTS,
-  SAME,
+  TENSORFLOW_LEAVES,
   Arrays,
   Layout,
 )
 
 _LEAVES = {
-  'conv': {'kernel': ('/kernel', SAME)},
+  **TENSORFLOW_LEAVES,
   'conv_experts': {'kernel': ('/condconv_kernel', HWIO_EXPERTS)},
   'depthwise': {'kernel': ('/depthwise_kernel', HWC1)},
   'depthwise_experts': {
     'kernel': ('/depthwise_condconv_kernel', HWC1_EXPERTS),
   },
-  'gate': {'kernel': ('/kernel', SAME), 'bias': ('/bias', SAME)},
-  'norm': {
-    'scale': ('/gamma', SAME),
-    'bias': ('/beta', SAME),
-    'mean': ('/moving_mean', SAME),
-    'var': ('/moving_variance', SAME),
-  },
-  'routing': {'kernel': ('/kernel', SAME), 'bias': ('/bias', SAME)},
-  'dense': {'kernel': ('/kernel', SAME), 'bias': ('/bias', SAME)},
+  'routing': TENSORFLOW_LEAVES['dense'],
 }
 
 _AVERAGE = '/ExponentialMovingAverage'
