@@ -5,7 +5,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
+from effnet_jax.inference import silu
 from effnet_jax.models import blocks, depthwise, efficientnet
 
 ACTIVATIONS = {
@@ -23,14 +25,19 @@ class JaxOperations:
     dtype: of convolutions and activations; pooling, routing and the classifier
       are float32 whatever it is.
     formulation: of the depthwise convolution, see `models.depthwise`. With
-      `grouped` nothing depends on the size of the batch, CondConv included.
+      `grouped` nothing depends on the size of the batch, CondConv included,
+      and nothing on the platform.
   """
 
   dtype: Any = jnp.float32
   formulation: str = 'auto'
 
   def _finish(self, x, bias, activation):
-    return ACTIVATIONS[activation](x + jnp.asarray(bias, self.dtype))
+    x = x + jnp.asarray(bias, self.dtype)
+    plain = ACTIVATIONS[activation]
+    if activation == 'silu' and self.formulation != 'grouped':
+      return lax.platform_dependent(x, cpu=silu.silu, default=plain)
+    return plain(x)
 
   def convolution(self, x, kernel, bias, stride, padding, activation):
     x = x.astype(self.dtype)

@@ -1,5 +1,6 @@
 """Logits of images, as fast as the machine gives them."""
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -7,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from effnet_jax import errors
-from effnet_jax.inference import network
+from effnet_jax.inference import cpu, network
 from effnet_jax.inference.jax_operations import JaxOperations
 from effnet_jax.models.efficientnet import DTYPES, EfficientNet
 
@@ -22,7 +23,9 @@ def predictor(
   """Returns a function from images to logits, equal to `model.apply`.
 
   Batch norm is folded, the rest compiled: once for every shape of a batch, so
-  give batches of few shapes. It may be called within another `jax.jit`.
+  give batches of few shapes. On CPU the images of a batch go through one by one
+  and on all cores (`cpu.run`), so that one size of image is compiled once. It
+  may be called within another `jax.jit`.
 
   Args:
     model: the network; its `depthwise` counts, its `dtype` doesn't.
@@ -48,15 +51,16 @@ def predictor(
   spec = model.spec
   ops = JaxOperations(jnp.dtype(dtype), model.depthwise)
   # Arguments of the compiled function, not constants in it: the executables of
-  # several batch shapes share them, and it is no slower.
+  # several shapes share them.
   folded = jax.tree.map(jnp.asarray, network.fold(spec, variables))
-  forward = jax.jit(
-    lambda folded, images: network.forward(spec, folded, images, ops)[0],
-    compiler_options=compiler_options,
-  )
+  forward = lambda folded, images: network.forward(spec, folded, images, ops)[0]
+  options = (cpu.OPTIONS if cpu.is_default() else {}) | (compiler_options or {})
+  run = functools.partial(jax.jit(forward, compiler_options=options), folded)
 
   def predict(images):
     network.check_images(images)
-    return forward(folded, images)
+    if isinstance(images, jax.core.Tracer):
+      return forward(folded, images)  # compiled by whoever traces
+    return cpu.run(run, images) if cpu.holds(images) else run(images)
 
   return predict
