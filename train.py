@@ -5,6 +5,10 @@
 The same command again goes on from the last checkpoint in DIR. Exit status: 0
 finished; 2 wrong input, one line says which; 130 or 143 interrupted by SIGINT
 or SIGTERM, and saved.
+
+On a CPU under Linux it starts itself again with huge pages for malloc: steps
+take a half to two thirds of the time. EFFNET_JAX_TUNE=0 in the environment
+leaves that out, JAX_ENABLE_COMPILATION_CACHE=0 the cache of compiled steps.
 """
 
 import os
@@ -12,7 +16,7 @@ import sys
 
 from absl import flags, logging
 
-from effnet_jax import errors
+from effnet_jax import environment, errors
 from effnet_jax.flags import parse
 
 _WORKDIR = flags.DEFINE_string(
@@ -45,11 +49,15 @@ def main(argv: list[str]) -> int:
     if not _WORKDIR.value:
       raise errors.UserError('--workdir is missing, e.g. --workdir=runs/b0')
     logging.set_verbosity(logging.WARNING)
+    several = _DISTRIBUTED.value or _COORDINATOR.value or _PROCESS_COUNT.value
+    if not several:
+      environment.tune_malloc()
+    environment.keep_compiled()
 
     # Here, for it takes seconds to import and --help should not.
     from effnet_jax.training import loop, parallel
 
-    if _DISTRIBUTED.value or _COORDINATOR.value or _PROCESS_COUNT.value:
+    if several:
       parallel.initialize(
         _COORDINATOR.value, _PROCESS_COUNT.value, _PROCESS_ID.value
       )

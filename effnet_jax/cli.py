@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from effnet_jax import environment
 from effnet_jax.errors import UserError, near_names
 
 # command -> its module, and what it does.
@@ -32,6 +33,10 @@ COMMANDS = {
   'export': (
     'effnet_jax.weights.export.commands',
     'write a network for another runtime: StableHLO, ONNX, TensorFlow',
+  ),
+  'compile-check': (
+    'effnet_jax.analysis.commands',
+    'compile training for a TPU pod or the devices here: fits? fast?',
   ),
 }
 
@@ -78,15 +83,16 @@ def _run(argv: list[str]) -> int:
     what = f'unknown command {command!r}' if command else 'no command'
     near = near_names(command, COMMANDS)
     raise UserError(f'{what}: {near} (see python -m effnet_jax --help)')
+  environment.keep_compiled()
   module = importlib.import_module(COMMANDS[command][0])
   try:
-    return getattr(module, command)(rest) or 0
+    return getattr(module, command.replace('-', '_'))(rest) or 0
   except SystemExit as stop:  # argparse has shown the help
     return stop.code if isinstance(stop.code, int) else 0
 
 
 def _help() -> str:
-  lines = [f'  {name:10}{what}' for name, (_, what) in COMMANDS.items()]
+  lines = [f'  {name:14}{what}' for name, (_, what) in COMMANDS.items()]
   return '\n'.join(
     [
       'usage: python -m effnet_jax <command> [...]',

@@ -8,6 +8,8 @@ import tempfile
 os.environ['JAX_NUM_CPU_DEVICES'] = '4'
 os.environ['JAX_PLATFORMS'] = 'cpu'
 os.environ['MPLBACKEND'] = 'Agg'  # no window for a plot
+# No second start of every train.py; tests/test_environment.py has it.
+os.environ['EFFNET_JAX_TUNE'] = '0'
 
 # Many tests train the same small network: what one process of the test run has
 # compiled, the others (and the processes that tests start) read from here.

@@ -21,6 +21,7 @@ PACKAGE = ROOT / 'effnet_jax'
 LAYERS = (
   (
     'errors',
+    'environment',
     'models.scaling',
     'models.spec',
     'models.variants',

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from effnet_jax import errors
+from effnet_jax import environment, errors
 from effnet_jax.inference import cpu, network
 from effnet_jax.inference.jax_operations import JaxOperations
 from effnet_jax.models.efficientnet import DTYPES, EfficientNet
@@ -25,7 +25,8 @@ def predictor(
   Batch norm is folded, the rest compiled: once for every shape of a batch, so
   give batches of few shapes. On CPU the images of a batch go through one by one
   and on all cores (`cpu.run`), so that one size of image is compiled once. It
-  may be called within another `jax.jit`.
+  may be called within another `jax.jit`. Making one on CPU lets malloc keep
+  freed memory (`environment.keep_freed_pages`; EFFNET_JAX_TUNE=0: not).
 
   Args:
     model: the network; its `depthwise` counts, its `dtype` doesn't.
@@ -54,7 +55,10 @@ def predictor(
   # several shapes share them.
   folded = jax.tree.map(jnp.asarray, network.fold(spec, variables))
   forward = lambda folded, images: network.forward(spec, folded, images, ops)[0]
-  options = (cpu.OPTIONS if cpu.is_default() else {}) | (compiler_options or {})
+  options = compiler_options or {}
+  if cpu.is_default():
+    options = cpu.OPTIONS | options
+    environment.keep_freed_pages()
   run = functools.partial(jax.jit(forward, compiler_options=options), folded)
 
   def predict(images):

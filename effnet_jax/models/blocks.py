@@ -3,6 +3,7 @@
 Parameters are named as in the TensorFlow source. Images are [n, h, w, c].
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from effnet_jax.models.depthwise import depthwise_conv, pixels
+from effnet_jax.models.norm import BatchNorm
 from effnet_jax.models.spec import BlockSpec
 
 
@@ -101,10 +103,21 @@ class Conv(nn.Module):
 
   @nn.compact
   def __call__(
-    self, x: jax.Array, routing: jax.Array | None = None
+    self,
+    x: jax.Array,
+    routing: jax.Array | None = None,
+    norm: BatchNorm | None = None,
+    activation: Callable[[jax.Array], jax.Array] | None = None,
+    gate: nn.Module | None = None,
   ) -> jax.Array:
+    """Convolves, then normalises, activates and gates if told to."""
     shape = (self.kernel_size, self.kernel_size, x.shape[-1], self.filters)
     x = x.astype(self.dtype)
+    widens = self.kernel_size == self.stride == 1 and shape[2] < shape[3]
+    if norm and widens and not (self.experts or self.use_bias or gate):
+      # Its gradient is cheaper together with the norm's.
+      kernel = self.param('kernel', conv_init, shape)
+      return norm(x, activation, kernel=kernel[0, 0])
     if self.experts:
       kernels = self.param('kernel', conv_init, (self.experts, *shape))
       x = jax.vmap(
@@ -118,7 +131,7 @@ class Conv(nn.Module):
     if self.use_bias:
       bias = self.param('bias', nn.initializers.zeros, (self.filters,))
       x = x + bias.astype(self.dtype)
-    return x
+    return norm(x, activation, gate=gate) if norm else x
 
 
 class DepthwiseConv(nn.Module):
@@ -165,23 +178,18 @@ class Routing(nn.Module):
 
 
 class SqueezeExcite(nn.Module):
-  """Scales every channel by a gate in (0, 1) read from the global average."""
+  """From the mean over the map [n, c], float32, to a gate in (0, 1), [n, c]."""
 
   filters: int
   activation: Callable[[jax.Array], jax.Array]
   dtype: Any = jnp.float32
 
   @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
-    gate = jnp.mean(x, axis=(1, 2), keepdims=True, dtype=jnp.float32)
-    gate = Conv(self.filters, use_bias=True, dtype=self.dtype, name='reduce')(
-      gate
-    )
-    gate = self.activation(gate)
-    gate = Conv(x.shape[-1], use_bias=True, dtype=self.dtype, name='expand')(
-      gate
-    )
-    return x * nn.sigmoid(gate)
+  def __call__(self, pooled: jax.Array) -> jax.Array:
+    conv = functools.partial(Conv, use_bias=True, dtype=self.dtype)
+    gate = conv(self.filters, name='reduce')(pooled[:, None, None])
+    gate = conv(pooled.shape[-1], name='expand')(self.activation(gate))
+    return nn.sigmoid(gate)[:, 0, 0]
 
 
 class Block(nn.Module):
@@ -209,8 +217,8 @@ class Block(nn.Module):
     if spec.experts:
       routing = Routing(spec.experts, name='routing')(x)
 
-    def layer(x, name, filters, kernel_size=1, stride=1, activate=True):
-      x = Conv(
+    def conv(name, filters, kernel_size=1, stride=1):
+      return Conv(
         filters,
         kernel_size,
         stride,
@@ -218,23 +226,20 @@ class Block(nn.Module):
         experts=spec.experts,
         dtype=self.dtype,
         name=f'{name}_conv',
-      )(x, routing)
-      x = self.norm(name=f'{name}_bn')(x)
-      return self.activation(x) if activate else x
-
-    kernel_size, stride = spec.kernel_size, spec.stride
-    fused = spec.operator == 'fused_mbconv'
-    if fused and spec.expands:
-      late = spec.stride_in == 'project'
-      x = layer(
-        x, 'expand', spec.expanded_filters, kernel_size, 1 if late else stride
       )
-      stride = stride if late else 1
-    elif not fused:
+
+    norm = lambda name: self.norm(name=f'{name}_bn')
+    filters, size, stride = spec.expanded_filters, spec.kernel_size, spec.stride
+    gate = None
+    if spec.se_filters:
+      gate = SqueezeExcite(
+        spec.se_filters, self.activation, self.dtype, name='se'
+      )
+    if spec.operator == 'mbconv':
       if spec.expands:
-        x = layer(x, 'expand', spec.expanded_filters)
+        x = conv('expand', filters)(x, routing, norm('expand'), self.activation)
       x = DepthwiseConv(
-        kernel_size,
+        size,
         stride,
         self.padding,
         self.depthwise,
@@ -242,16 +247,24 @@ class Block(nn.Module):
         self.dtype,
         name='depthwise_conv',
       )(x, routing)
-      x = self.activation(self.norm(name='depthwise_bn')(x))
-      stride = 1
-    if spec.se_filters:
-      x = SqueezeExcite(
-        spec.se_filters, self.activation, self.dtype, name='se'
-      )(x)
-    if fused and not spec.expands:
-      x = layer(x, 'project', spec.filters, kernel_size, stride)
+      project = conv('project', spec.filters)
+      if gate and not spec.experts:
+        x = norm('depthwise')(x, self.activation, gate=gate, project=project)
+        x = norm('project')(x)
+      else:
+        x = norm('depthwise')(x, self.activation, gate=gate)
+        x = project(x, routing, norm('project'))
+    elif spec.expands:
+      late = spec.stride_in == 'project'
+      expand = conv('expand', filters, size, 1 if late else stride)
+      x = expand(x, routing, norm('expand'), self.activation, gate)
+      project = conv('project', spec.filters, 1, stride if late else 1)
+      x = project(x, routing, norm('project'))
     else:
-      x = layer(x, 'project', spec.filters, 1, stride, activate=False)
+      if gate:
+        x = x * gate(x.mean((1, 2), dtype=jnp.float32))[:, None, None]
+      project = conv('project', spec.filters, size, stride)
+      x = project(x, routing, norm('project'), self.activation)
     if not spec.residual:
       return x
     # Stochastic depth: whole images lose the branch, the others are scaled up.

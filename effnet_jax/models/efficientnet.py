@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import itertools
 import zlib
 from typing import Any
 
@@ -13,10 +14,12 @@ import numpy as np
 from effnet_jax import errors
 from effnet_jax.models import blocks
 from effnet_jax.models.depthwise import FORMULATIONS
-from effnet_jax.models.spec import ModelSpec
+from effnet_jax.models.norm import BatchNorm
+from effnet_jax.models.spec import BlockSpec, ModelSpec
 
 ACTIVATIONS = {'silu': nn.silu, 'relu': nn.relu, 'relu6': nn.relu6}
 DTYPES = ('float32', 'bfloat16')
+REMAT = ('none', 'block', 'stage')
 
 
 class EfficientNet(nn.Module):
@@ -30,6 +33,8 @@ class EfficientNet(nn.Module):
     bn_axis_name: mapped axis over which training statistics are averaged; None
       keeps them local.
     bn_groups: groups of indices on that axis which average among themselves.
+    remat: what the backward pass computes again instead of keeping it from the
+      forward pass: `none`, every `block`, or every `stage` whole.
   """
 
   spec: ModelSpec
@@ -37,6 +42,7 @@ class EfficientNet(nn.Module):
   depthwise: str = 'auto'
   bn_axis_name: str | None = None
   bn_groups: tuple[tuple[int, ...], ...] | None = None
+  remat: str = 'none'
 
   @nn.compact
   def __call__(
@@ -66,7 +72,7 @@ class EfficientNet(nn.Module):
     spec, dtype = self.spec, jnp.dtype(self.dtype)
     activation = ACTIVATIONS[spec.activation]
     norm = functools.partial(
-      nn.BatchNorm,
+      BatchNorm,
       use_running_average=not train,
       momentum=spec.bn_momentum,
       epsilon=spec.bn_epsilon,
@@ -84,22 +90,34 @@ class EfficientNet(nn.Module):
       dtype=dtype,
       name='stem_conv',
     )(images)
-    x = endpoints['stem'] = activation(norm(name='stem_bn')(x))
-    for block in spec.blocks():
-      x = blocks.Block(
-        block,
-        norm,
-        activation,
-        spec.padding,
-        self.depthwise,
-        dtype,
-        name=f'blocks_{block.index}',
-      )(x, train)
-      endpoints[f'block_{block.index}'] = x
-      if block.reduction:
-        endpoints[f'reduction_{block.reduction}'] = x
-    x = blocks.Conv(spec.head_width, dtype=dtype, name='head_conv')(x)
-    x = endpoints['head'] = activation(norm(name='head_bn')(x))
+    x = endpoints['stem'] = norm(name='stem_bn')(x, activation)
+
+    def run(_, x, together):
+      outputs = []
+      for block in together:
+        x = blocks.Block(
+          block,
+          norm,
+          activation,
+          spec.padding,
+          self.depthwise,
+          dtype,
+          name=f'blocks_{block.index}',
+        )(x, train)
+        outputs.append(x)
+      return outputs
+
+    if self.remat != 'none':
+      run = nn.remat(run, static_argnums=2)
+    for together in _groups(spec.blocks(), self.remat):
+      outputs = run(self, x, together)
+      for block, x in zip(together, outputs, strict=True):
+        endpoints[f'block_{block.index}'] = x
+        if block.reduction:
+          endpoints[f'reduction_{block.reduction}'] = x
+    head = blocks.Conv(spec.head_width, dtype=dtype, name='head_conv')
+    x = head(x, norm=norm(name='head_bn'), activation=activation)
+    endpoints['head'] = x
     x = jnp.mean(x, axis=(1, 2), dtype=jnp.float32)
     endpoints['pooled_features'] = x
     x = nn.Dropout(spec.dropout_rate, deterministic=not train)(x)
@@ -109,6 +127,14 @@ class EfficientNet(nn.Module):
       name='classifier',
     )(x)
     return logits, endpoints
+
+
+def _groups(
+  layers: tuple[BlockSpec, ...], remat: str
+) -> list[tuple[BlockSpec, ...]]:
+  """Splits the blocks into those that are computed again together."""
+  key = (lambda b: b.stage) if remat == 'stage' else (lambda b: b.index)
+  return [tuple(group) for _, group in itertools.groupby(layers, key)]
 
 
 def build(
@@ -124,6 +150,7 @@ def build(
     ('dtype', str(dtype), DTYPES),
     ('depthwise formulation', depthwise, FORMULATIONS),
     ('activation', spec.activation, tuple(ACTIVATIONS)),
+    ('remat', attributes.get('remat', 'none'), REMAT),
   ):
     if value not in known:
       near = errors.near_names(value, known)

@@ -219,6 +219,7 @@ def build(
     pretrained.spec_of_run(config),
     config.model.dtype,
     config.model.depthwise,
+    remat=config.remat,
     **parallel.bn_groups(config.model.bn_groups, len(devices)),
   )
   steps = lambda duration, key: schedules.to_steps(

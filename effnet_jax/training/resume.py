@@ -19,6 +19,7 @@ _MAY_CHANGE = (
   'evaluation',
   'log',
   'model.depthwise',
+  'remat',
 )
 
 

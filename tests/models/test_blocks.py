@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from effnet_jax.models import blocks, efficientnet, spec, variants
+from effnet_jax.models.norm import BatchNorm
 
 # Compiling costs more than running here.
 _QUICK = {
@@ -141,13 +142,13 @@ def test_block_equals_numpy(stage, in_filters, parts):
 
   def apply(variables, x, train):
     norm = functools.partial(
-      nn.BatchNorm, use_running_average=not train, epsilon=1e-3
+      BatchNorm, use_running_average=not train, epsilon=1e-3
     )
     module = blocks.Block(block, norm, nn.silu)
     return module.apply(variables, x, train, mutable=['batch_stats'])[0]
 
   x = np.random.default_rng(1).normal(size=(3, 7, 6, in_filters))
-  norm = functools.partial(nn.BatchNorm, use_running_average=True)
+  norm = functools.partial(BatchNorm, use_running_average=True)
   shapes = jax.eval_shape(
     lambda: blocks.Block(block, norm, nn.silu).init(
       jax.random.key(0), jnp.asarray(x), False

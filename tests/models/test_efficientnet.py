@@ -15,6 +15,7 @@ import pytest
 import effnet_jax
 from effnet_jax import errors
 from effnet_jax.models import blocks, efficientnet, spec, variants
+from effnet_jax.models.norm import BatchNorm
 
 # Compiling costs more than running here.
 _jit = functools.partial(
@@ -198,9 +199,7 @@ def test_stochastic_depth():
   model, n = efficientnet.build(model_spec), 4000
   variables, images = _variables(model), _images((n, 2, 2, 3))
   (_, endpoints), _ = _train(model, variables, images)
-  norm = functools.partial(
-    nn.BatchNorm, use_running_average=False, epsilon=1e-3
-  )
+  norm = functools.partial(BatchNorm, use_running_average=False, epsilon=1e-3)
   masks = {}
   x = endpoints['stem']
   for block in model_spec.blocks():

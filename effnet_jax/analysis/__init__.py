@@ -1,0 +1,1 @@
+"""What a network and its training cost, and why it answers what it does."""
