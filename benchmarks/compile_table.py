@@ -1,0 +1,144 @@
+"""Training steps at the published batches, compiled for pods that are not here.
+
+    python benchmarks/compile_table.py [--only REGEX] [--out FILE]
+
+Every row is one `python -m effnet_jax compile-check` in a process of its own,
+written to results/compile_table.json when it is there; what is there already is
+not compiled again (--again does). A row that takes more than 60 minutes of both
+cores or 20 GiB is given up and says so. Needs `pip install '.[tpu-compile]'`.
+"""
+
+import argparse
+import dataclasses
+import json
+import os
+import platform
+import re
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / 'benchmarks' / 'results'
+MINUTES, GIB = 60, 20
+CORES = os.cpu_count() or 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+  variant: str
+  topology: str
+  batch: int = 4096
+  remat: str = 'none'
+
+  def command(self) -> list[str]:
+    return [
+      *('-m', 'effnet_jax', 'compile-check', '--config=configs/b0.py'),
+      f'--config.model.name={self.variant}',
+      f'--config.batch_size={self.batch}',
+      f'--config.remat={self.remat}',
+      f'--topology={self.topology}',
+      *('--no-search', '--json'),
+    ]
+
+  def name(self) -> str:
+    return f'{self.variant} {self.topology} {self.batch} {self.remat}'
+
+
+# The published global batches: V1 and V2 4096, Noisy Student's L2 2048 labelled
+# images. `block` where the step alone does not fit.
+_V5E, _OTHERS = 'v5e:16x16', ('v6e:16x16', 'v5p:4x8x8', 'v4:4x8x8')
+ROWS = (
+  Row('b0', _V5E),
+  *(Row('b0', pod) for pod in _OTHERS),
+  Row('b3', _V5E),
+  Row('v2_s', _V5E),
+  Row('b5', _V5E),
+  Row('b7', _V5E),
+  Row('b7', _V5E, remat='block'),
+  *(Row('v2_s', pod) for pod in _OTHERS),
+  Row('v2_xl', _V5E),
+  Row('v2_xl', _V5E, remat='block'),
+  Row('b5', _V5E, remat='block'),
+  Row('l2', _V5E, batch=2048, remat='block'),
+)
+
+
+def compile_row(row: Row) -> dict:
+  """Returns the check of a row, or why there is none."""
+  limit = MINUTES * 60 * CORES
+  begun = time.monotonic()
+  before = resource.getrusage(resource.RUSAGE_CHILDREN)
+  process = subprocess.Popen(
+    [sys.executable, *row.command()],
+    cwd=ROOT,
+    text=True,
+    stdout=subprocess.PIPE,
+    preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_CPU, (limit, limit)),
+  )
+  why = ''
+  while process.poll() is None:
+    time.sleep(1)
+    if _resident(process.pid) > GIB * 2**30:
+      why = f'not compiled within {GIB} GiB'
+      process.kill()
+  after = resource.getrusage(resource.RUSAGE_CHILDREN)
+  seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+  found = {
+    **dataclasses.asdict(row),
+    'cpu_seconds': round(seconds),
+    'wall_seconds': round(time.monotonic() - begun),
+  }
+  if seconds >= limit:
+    why = f'not compiled within {MINUTES} minutes'
+  assert process.stdout is not None
+  output = process.stdout.read()
+  if why or process.returncode not in (0, 1):
+    return {**found, 'failed': why or f'exit status {process.returncode}'}
+  return {**found, **json.loads(output)}
+
+
+def _resident(pid: int) -> int:
+  try:
+    pages = Path(f'/proc/{pid}/statm').read_text().split()[1]
+  except (OSError, IndexError):
+    return 0
+  return int(pages) * resource.getpagesize()
+
+
+def main() -> int:
+  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser.add_argument('--only', metavar='REGEX', default='')
+  parser.add_argument('--again', action='store_true')
+  parser.add_argument(
+    '--out', type=Path, default=RESULTS / 'compile_table.json'
+  )
+  arguments = parser.parse_args()
+  rows = {}
+  if arguments.out.exists():
+    rows = json.loads(arguments.out.read_text())['rows']
+  for row in ROWS:
+    name = row.name()
+    if not re.search(arguments.only, name):
+      continue
+    if name in rows and not arguments.again:
+      continue
+    print(f'{name} ...', flush=True)
+    rows[name] = compile_row(row)
+    ordered = {r.name(): rows[r.name()] for r in ROWS if r.name() in rows}
+    report = {
+      'command': 'python benchmarks/compile_table.py',
+      'machine': f'{CORES} cores, {platform.machine()}, shared with others: '
+      'compile seconds are no measurement',
+      'limits': {'minutes': MINUTES, 'gib': GIB},
+      'rows': ordered,
+    }
+    arguments.out.write_text(json.dumps(report, indent=2) + '\n')
+    print(f'  {rows[name].get("failed", "compiled")}', flush=True)
+  return 0
+
+
+if __name__ == '__main__':
+  sys.exit(main())

@@ -1,0 +1,228 @@
+"""A runtime with its two networks, as a worker of headline.py.
+
+    python benchmarks/headline_runtimes.py RUNTIME FOLDER
+
+RUNTIME is xla, torch_eager, torch_compile, onnxruntime or openvino; FOLDER
+holds what `write_networks` has written.
+"""
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import seeded
+import workers
+
+THREADS = int(os.environ.get('HEADLINE_THREADS', '2'))
+# {network: (timm's name, pixels)}
+TIMM = {'resnet152': ('resnet152', 224), 'b1': ('tf_efficientnet_b1', 240)}
+PIXELS = {**{name: size for name, (_, size) in TIMM.items()}}
+PIXELS |= {'amoebanet': 480, 'b7': 600}
+SEED = 0
+
+
+def images(network: str, count: int = 1) -> np.ndarray:
+  return seeded.images(SEED, count, PIXELS[network])
+
+
+def _torch_model(network):
+  import timm
+  import torch
+
+  torch.set_num_threads(THREADS)
+  return timm.create_model(TIMM[network][0], pretrained=False)
+
+
+def _nchw(batch):
+  import torch
+
+  tensor = torch.from_numpy(batch.transpose(0, 3, 1, 2).copy())
+  return tensor.to(memory_format=torch.channels_last)
+
+
+def write_networks(folder: str) -> None:
+  """Writes ResNet-152 and B1 of timm with random weights: pth, npz, onnx."""
+  import safetensors.torch
+  import torch
+
+  for network in TIMM:
+    model = _torch_model(network)
+    if network == 'b1':
+      model.load_state_dict(
+        {
+          key: torch.from_numpy(
+            np.asarray(seeded.array(SEED, key, tuple(t.shape)))
+          )
+          for key, t in model.state_dict().items()
+        }
+      )
+    else:
+      _shake(model, images(network, 2))
+    model.eval()
+    path = Path(folder, network)
+    safetensors.torch.save_file(
+      model.state_dict(), path.with_suffix('.safetensors')
+    )
+    arrays = {key: t.numpy() for key, t in model.state_dict().items()}
+    np.savez(path.with_suffix('.npz'), **arrays)
+    torch.onnx.export(
+      model,
+      (torch.from_numpy(images(network).transpose(0, 3, 1, 2).copy()),),
+      path.with_suffix('.onnx'),
+      input_names=['images'],
+      output_names=['logits'],
+      dynamo=False,
+    )
+
+
+def _shake(model, batch):
+  """Random weights, and the moving statistics of what they make of a batch."""
+  import torch
+
+  generator = torch.Generator().manual_seed(SEED)
+  for module in model.modules():
+    if isinstance(module, torch.nn.BatchNorm2d):
+      module.momentum = 1.0
+      module.weight.data.uniform_(0.5, 1.5, generator=generator)
+      module.bias.data.normal_(0, 0.2, generator=generator)
+  for name, module in model.named_modules():
+    if name.endswith('.bn3'):
+      # Weak branches, as trained ones are: the depth makes strong ones chaotic.
+      module.weight.data *= 0.3
+  with torch.no_grad():
+    model.train()(_nchw(batch))
+
+
+def _xla(network, folder):
+  import effnet_jax
+  from effnet_jax.models import efficientnet, variants
+
+  if network in variants.list_models():
+    spec = variants.get_spec(network)
+    model = efficientnet.build(spec)
+    return effnet_jax.predictor(model, _seeded_variables(spec, model))
+  from networks import amoebanet, layers, resnet
+
+  if network == 'resnet152':
+    with np.load(Path(folder, 'resnet152.npz')) as state:
+      weights = resnet.fold(dict(state))
+    return layers.predictor(resnet.forward, weights)
+  weights = layers.random_weights(amoebanet.layers_of())
+  return layers.predictor(amoebanet.forward, weights)
+
+
+def _seeded_variables(spec, model):
+  """Returns what `write_networks` gives to timm's network of the name."""
+  from effnet_jax.models import efficientnet
+  from effnet_jax.weights import copier
+  from effnet_jax.weights.layouts import pytorch
+
+  shapes, entries = efficientnet.shapes(model), pytorch.TIMM.entries(spec)
+  arrays = {}
+  for entry in entries:
+    leaf = shapes
+    for key in entry.path:
+      leaf = leaf[key]
+    theirs = entry.transform.write(np.broadcast_to(np.float32(0), leaf.shape))
+    arrays[entry.key] = seeded.array(SEED, entry.key, theirs.shape)
+  return copier.read(arrays, pytorch.TIMM, entries, shapes, spec.name)
+
+
+def _torch(network, folder, compiled):
+  import safetensors.torch
+  import torch
+
+  model = _torch_model(network)
+  model.load_state_dict(
+    safetensors.torch.load_file(Path(folder, f'{network}.safetensors'))
+  )
+  model = model.eval().to(memory_format=torch.channels_last)
+  if compiled:
+    model = torch.compile(model)
+
+  def run(batch):
+    with torch.inference_mode():
+      return model(batch).numpy()
+
+  return run
+
+
+def _onnxruntime(network, folder):
+  import onnxruntime
+
+  options = onnxruntime.SessionOptions()
+  options.intra_op_num_threads = THREADS
+  session = onnxruntime.InferenceSession(
+    Path(folder, f'{network}.onnx'),
+    options,
+    providers=['CPUExecutionProvider'],
+  )
+  return lambda batch: session.run(None, {'images': batch})[0]
+
+
+def _openvino(network, folder):
+  import openvino
+
+  model = openvino.Core().compile_model(
+    Path(folder, f'{network}.onnx'),
+    'CPU',
+    {'INFERENCE_PRECISION_HINT': 'f32', 'INFERENCE_NUM_THREADS': THREADS},
+  )
+  return lambda batch: model({'images': batch})[0]
+
+
+_LOAD: dict[str, Callable[[str, str], Callable]] = {
+  'xla': _xla,
+  'torch_eager': lambda network, folder: _torch(network, folder, False),
+  'torch_compile': lambda network, folder: _torch(network, folder, True),
+  'onnxruntime': _onnxruntime,
+  'openvino': _openvino,
+}
+_INPUT: dict[str, Callable[[np.ndarray], Any]] = {
+  'xla': lambda batch: batch,
+  'torch_eager': _nchw,
+  'torch_compile': _nchw,
+  'onnxruntime': lambda batch: batch.transpose(0, 3, 1, 2).copy(),
+  'openvino': lambda batch: batch.transpose(0, 3, 1, 2).copy(),
+}
+
+
+def main(runtime: str, folder: str) -> None:
+  loaded: dict[str, tuple[Callable, Any]] = {}
+
+  def prepare(network: str) -> None:
+    loaded[network] = (
+      _LOAD[runtime](network, folder),
+      _INPUT[runtime](images(network)),
+    )
+
+  def logits(network: str) -> list[float]:
+    run, batch = loaded[network]
+    return np.asarray(run(batch)).ravel().tolist()
+
+  def measure(network: str, runs: int) -> list[float]:
+    """Returns milliseconds of each run, from images to logits in numpy."""
+    run, batch = loaded[network]
+    times = []
+    for _ in range(runs):
+      begun = time.perf_counter()
+      np.asarray(run(batch))
+      times.append(1e3 * (time.perf_counter() - begun))
+    return times
+
+  workers.serve(
+    {
+      'write': lambda: write_networks(folder),
+      'prepare': prepare,
+      'logits': logits,
+      'measure': measure,
+    }
+  )
+
+
+if __name__ == '__main__':
+  main(*sys.argv[1:])
