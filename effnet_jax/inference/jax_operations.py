@@ -1,13 +1,14 @@
 """The operations of `network` in JAX: for the predictor and StableHLO."""
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from effnet_jax.inference import silu
+from effnet_jax.inference import cpu
 from effnet_jax.models import blocks, depthwise, efficientnet
 
 ACTIVATIONS = {
@@ -32,19 +33,29 @@ class JaxOperations:
   dtype: Any = jnp.float32
   formulation: str = 'auto'
 
+  def _by_platform(self, cpu, default, *arrays):
+    """What is faster on CPU there, unless nothing may depend on it."""
+    if self.formulation == 'grouped':
+      return default(*arrays)
+    return lax.platform_dependent(*arrays, cpu=cpu, default=default)
+
   def _finish(self, x, bias, activation):
     x = x + jnp.asarray(bias, self.dtype)
     plain = ACTIVATIONS[activation]
-    if activation == 'silu' and self.formulation != 'grouped':
-      return lax.platform_dependent(x, cpu=silu.silu, default=plain)
-    return plain(x)
+    if activation != 'silu':
+      return plain(x)
+    return self._by_platform(cpu.silu, plain, x)
 
   def convolution(self, x, kernel, bias, stride, padding, activation):
     x = x.astype(self.dtype)
     kernel = jnp.asarray(kernel, self.dtype)
-    return self._finish(
-      blocks.conv(x, kernel, stride, padding), bias, activation
-    )
+    conv = functools.partial(blocks.conv, stride=stride, padding=padding)
+    if x.shape[-1] == 3 and kernel.shape[0] > 1:
+      patches = functools.partial(cpu.patches, stride=stride, padding=padding)
+      x = self._by_platform(patches, conv, x, kernel)
+    else:
+      x = conv(x, kernel)
+    return self._finish(x, bias, activation)
 
   def depthwise(self, x, kernel, bias, stride, padding, activation):
     x = depthwise.depthwise_conv(
@@ -86,7 +97,10 @@ class JaxOperations:
     return sum(terms[1:], terms[0]).astype(self.dtype)
 
   def pool(self, x):
-    return jnp.mean(x, axis=(1, 2), keepdims=True, dtype=jnp.float32)
+    mean = functools.partial(
+      jnp.mean, axis=(1, 2), keepdims=True, dtype=jnp.float32
+    )
+    return self._by_platform(cpu.mean, mean, x)
 
   def flatten(self, x):
     return x[:, 0, 0]

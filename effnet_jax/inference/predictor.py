@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from effnet_jax import environment, errors
-from effnet_jax.inference import cpu, network
+from effnet_jax.inference import cores, network
 from effnet_jax.inference.jax_operations import JaxOperations
 from effnet_jax.models.efficientnet import DTYPES, EfficientNet
 
@@ -24,7 +24,7 @@ def predictor(
 
   Batch norm is folded, the rest compiled: once for every shape of a batch, so
   give batches of few shapes. On CPU the images of a batch go through one by one
-  and on all cores (`cpu.run`), so that one size of image is compiled once. It
+  and on all cores (`cores.run`), so that one size of image is compiled once. It
   may be called within another `jax.jit`. Making one on CPU lets malloc keep
   freed memory (`environment.keep_freed_pages`; EFFNET_JAX_TUNE=0: not).
 
@@ -56,8 +56,8 @@ def predictor(
   folded = jax.tree.map(jnp.asarray, network.fold(spec, variables))
   forward = lambda folded, images: network.forward(spec, folded, images, ops)[0]
   options = compiler_options or {}
-  if cpu.is_default():
-    options = cpu.OPTIONS | options
+  if cores.is_default():
+    options = cores.OPTIONS | options
     environment.keep_freed_pages()
   run = functools.partial(jax.jit(forward, compiler_options=options), folded)
 
@@ -65,6 +65,6 @@ def predictor(
     network.check_images(images)
     if isinstance(images, jax.core.Tracer):
       return forward(folded, images)  # compiled by whoever traces
-    return cpu.run(run, images) if cpu.holds(images) else run(images)
+    return cores.run(run, images) if cores.holds(images) else run(images)
 
   return predict

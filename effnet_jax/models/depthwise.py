@@ -108,7 +108,10 @@ def _shifted(x, kernel, stride, paddings):
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _sum_shifted(x, kernel, stride, paddings):
-  return _sum_of_taps(_pad(x, paddings), kernel, stride)
+  # Without the barrier the middle taps are taken from x itself, which is then
+  # written twice, with padding and without.
+  padded = lax.optimization_barrier(_pad(x, paddings))
+  return _sum_of_taps(padded, kernel, stride)
 
 
 def _pad(x, paddings, interior=0):

@@ -195,8 +195,12 @@ def test_photos_are_turned_upright(tmp_path, capsys):
   turned.save(tmp_path / 'wrong.png')
   files = [tmp_path / f'{name}.png' for name in ('upright', 'turned', 'wrong')]
   out, _ = _run(capsys, *files, '--weights', weights, '--json')
-  a, b, c = (entry['predictions'] for entry in json.loads(out))
-  assert a == b != c
+  a, b, c = (
+    {p['name']: p['probability'] for p in entry['predictions']}
+    for entry in json.loads(out)
+  )
+  assert a == pytest.approx(b, rel=1e-6)
+  assert a != pytest.approx(c, rel=1e-4)
 
 
 @pytest.mark.parametrize(
