@@ -1,19 +1,19 @@
-"""Writes the measured tables into the README, from benchmarks/results.
+"""Writes the measured tables into README.md and docs/, from results/.
 
     python benchmarks/tables.py
 
 Each goes between a pair of comments: `<!-- parity -->`, `<!-- /parity -->`.
 """
 
-import json
 import re
-from collections.abc import Iterable
 from pathlib import Path
+
+import speed_tables
+from result_tables import RESULTS, read, table
 
 from effnet_jax.models import variants
 
 ROOT = Path(__file__).resolve().parents[1]
-RESULTS = ROOT / 'benchmarks' / 'results'
 _COLUMNS = {
   'timm `tf_`': ('timm', True),
   'timm': ('timm', False),
@@ -25,7 +25,7 @@ _COLUMNS = {
 
 def parity() -> str:
   """A row a variant, a column a peer: the largest difference of all."""
-  report = json.loads((RESULTS / 'parity.json').read_text())
+  report = read('parity.json')
   cells: dict[str, dict[str, str]] = {}
   natives: dict[str, set[int]] = {}
   for row in report['comparisons']:
@@ -54,7 +54,7 @@ def parity() -> str:
   )
   return '\n'.join(
     [
-      _table(
+      table(
         ('variant', 'pixels', *_COLUMNS),
         (
           (
@@ -77,7 +77,7 @@ def parity() -> str:
 
 
 def _predictors() -> str:
-  report = json.loads((RESULTS / 'predictors.json').read_text())
+  report = read('predictors.json')
   worst = max(report['predictors'], key=lambda row: row['difference'])
   return (
     f'`effnet_jax.predictor` against `apply`, all {len(report["predictors"])} '
@@ -88,7 +88,7 @@ def _predictors() -> str:
 
 def exports() -> str:
   """A row a network, a column a runtime: the largest difference."""
-  report = json.loads((RESULTS / 'exports.json').read_text())
+  report = read('exports.json')
   runtimes = list(dict.fromkeys(row['runtime'] for row in report['exports']))
   cells: dict[str, dict[str, str]] = {}
   for row in report['exports']:
@@ -103,7 +103,7 @@ def exports() -> str:
   (int8,) = (row for row in report['int8'] if row['case'] == 'lite0')
   return '\n'.join(
     [
-      _table(
+      table(
         ('network', *runtimes),
         (
           (case, *(row.get(runtime, '') for runtime in runtimes))
@@ -120,25 +120,54 @@ def exports() -> str:
   )
 
 
-def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-  line = lambda cells: f'| {" | ".join(cells)} |'
-  head = tuple(head)
-  return '\n'.join(
-    [line(head), line(['---'] * len(head)), *(line(row) for row in rows)]
-  )
+# Of each file the places: name, function, result, and what measures it.
+PLACES = {
+  'README.md': (
+    ('parity', parity, 'parity', 'make parity'),
+    ('exports', exports, 'exports', 'make parity'),
+    ('speed', speed_tables.speed, None, ''),
+  ),
+  'docs/speed.md': tuple(
+    (
+      name,
+      getattr(speed_tables, name),
+      result,
+      f'python benchmarks/{result}.py',
+    )
+    for name, result in (
+      ('inference', 'inference'),
+      ('headline', 'headline'),
+      ('training', 'training_step'),
+      ('huge_pages', 'huge_pages'),
+      ('gpu', 'gpu'),
+      ('compiled', 'compile_table'),
+      ('step_bytes', 'step_bytes'),
+      ('input_pipeline', 'input_pipeline'),
+      ('startup', 'startup'),
+      ('memory', 'memory'),
+      ('growth', 'growth'),
+    )
+  ),
+}
 
 
 def main() -> None:
-  readme = ROOT / 'README.md'
-  text = readme.read_text()
-  for name, render in (('parity', parity), ('exports', exports)):
-    begin, end = f'<!-- {name} -->', f'<!-- /{name} -->'
-    pattern = f'{re.escape(begin)}.*?{re.escape(end)}'
-    parts = re.split(pattern, text, flags=re.DOTALL)
-    if len(parts) != 2:
-      raise SystemExit(f'README.md has {len(parts) - 1} places for {name}')
-    text = f'{begin}\n{render()}\n{end}'.join(parts)
-  readme.write_text(text)
+  for file, places in PLACES.items():
+    path = ROOT / file
+    text = path.read_text()
+    up = '../' * file.count('/')
+    for name, render, result, command in places:
+      begin, end = f'<!-- {name} -->', f'<!-- /{name} -->'
+      pattern = f'{re.escape(begin)}.*?{re.escape(end)}'
+      parts = re.split(pattern, text, flags=re.DOTALL)
+      if len(parts) != 2:
+        raise SystemExit(f'{file} has {len(parts) - 1} places for {name}')
+      if result is None or (RESULTS / f'{result}.json').exists():
+        content = render().replace('](benchmarks/', f']({up}benchmarks/')
+      else:
+        content = f'Not measured yet: `{command}` does.'
+      text = f'{begin}\n{content}\n{end}'.join(parts)
+    path.write_text(text)
 
 
 if __name__ == '__main__':

@@ -8,39 +8,32 @@ of processes nor that of workers changes what is seen, and a position is all
 that a checkpoint needs.
 
 grain gives the order, the threads and the worker processes. Its unit here is a
-whole batch, made by a reader (readers.py): its cost an element would otherwise
-be most of the work at small sizes.
+piece of a batch, made by a reader (readers.py): its cost an element would
+otherwise be most of the work at small sizes. What is read ahead is bounded in
+bytes, however large the batches and however many the workers (running.py).
 """
 
 import dataclasses
-import os
-import signal
 import sys
 from collections.abc import Iterator
 from typing import Any
 
-import cv2
 import grain
-import numpy as np
-from absl import flags, logging
+from absl import logging
 
+from effnet_jax.data import running
 from effnet_jax.data.preprocess import Preprocess
 from effnet_jax.data.readers import (
   Augment,
   BadList,
   Batch,
   EvalReader,
-  Reader,
   TrainReader,
 )
 from effnet_jax.data.sources import Source
 from effnet_jax.errors import UserError
 
 _STATE_VERSION = 1
-# Batches that wait, for each worker process.
-_WORKER_BUFFER = 2
-_MAX_THREADS = 16
-_GRAIN_FLAG = 'grain_enable_multiprocess_worker_profiling'
 
 
 def train_batches(
@@ -157,13 +150,13 @@ class TrainIterator(Iterator[Batch]):
     self._reader, self._workers = reader, workers
     self._bad = _BadExamples(len(reader.source), max_bad_fraction)
     self._examples = 0  # position in the stream, over all processes
-    self._batches: Iterator[Any] | None = None
+    self._batches: running.Batches | None = None
 
   def __next__(self) -> Batch:
     if self._batches is None:
       reader = dataclasses.replace(self._reader, start=self._examples)
-      self._batches = _run(reader, sys.maxsize, self._workers)
-    batch, bad = _next(self._batches)
+      self._batches = running.batches(reader, sys.maxsize, self._workers)
+    batch, bad = next(self._batches)
     self._bad.add(bad)
     self._examples += self._reader.global_batch
     return batch
@@ -223,10 +216,10 @@ class EvalBatches:
     return -(-len(self._reader.source) // self._reader.global_batch)
 
   def __iter__(self) -> Iterator[Batch]:
-    batches = _run(self._reader, len(self), self._workers)
+    batches = running.batches(self._reader, len(self), self._workers)
     try:
       for _ in range(len(self)):
-        batch, bad = _next(batches)
+        batch, bad = next(batches)
         self._bad.add(bad)
         yield batch
     finally:
@@ -260,52 +253,6 @@ class _BadExamples:
           f'{self._size} examples, config.data.max_bad_fraction allows '
           f'{self._fraction:g}: repair or remove them, or raise it'
         )
-
-
-def _run(reader: Reader, count: int, workers: int) -> Any:
-  """A grain iterator over reader(0), reader(1), ... by threads or processes."""
-  batches = grain.MapDataset.range(count).map(reader)
-  if workers:
-    # grain reads this flag of its own, which fails before flags are parsed:
-    # in notebooks and tests they never are.
-    if _GRAIN_FLAG in flags.FLAGS:
-      flags.FLAGS[_GRAIN_FLAG].present = True
-    serial = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
-    options = grain.MultiprocessingOptions(workers, _WORKER_BUFFER)
-    dataset = batches.to_iter_dataset(serial)
-    return iter(dataset.mp_prefetch(options, _start_worker))
-  threads = min(_cores(), _MAX_THREADS)
-  options = grain.ReadOptions(
-    num_threads=threads, prefetch_buffer_size=threads + 1
-  )
-  return iter(batches.to_iter_dataset(options))
-
-
-def _cores() -> int:
-  if hasattr(os, 'sched_getaffinity'):  # not on macOS
-    return len(os.sched_getaffinity(0))
-  return os.cpu_count() or 1
-
-
-def _start_worker(index: int, count: int) -> None:
-  del index, count
-  # Ctrl-C goes to every process of a terminal; the main one saves and ends us.
-  signal.signal(signal.SIGINT, signal.SIG_IGN)
-  cv2.setNumThreads(1)  # the workers are the parallelism
-
-
-def _next(batches: Iterator[Any]) -> tuple[Batch, BadList]:
-  try:
-    batch, bad = next(batches)
-  except RuntimeError as error:
-    if 'Worker process was terminated' not in str(error):
-      raise
-    raise UserError(
-      f'a data worker process died: {error} Exit codes -9 and -7 mean that '
-      'memory or /dev/shm is full: lower config.data.workers or the batch size'
-    ) from error
-  # Plain views, without a copy, of grain's arrays in shared memory.
-  return {key: np.asarray(value) for key, value in batch.items()}, bad
 
 
 def _check_sizes(

@@ -1,7 +1,9 @@
-"""One batch from its number: what runs in threads and worker processes.
+"""One piece of a batch from its number: what threads and workers do.
 
-A reader is a pure function of the batch's number n, and small: it travels to
-the workers by pickling. With each batch come the names of the examples that
+A batch may be gigabytes, and every worker has several of what it makes under
+way: so they make pieces of a bounded size, which pipeline.py puts together. A
+reader is a pure function of the piece's number n, and small: it travels to
+the workers by pickling. With each piece come the names of the examples that
 could not be decoded, for the process that trains to count and judge.
 """
 
@@ -26,9 +28,17 @@ BadList = list[tuple[str, str]]  # (name, reason)
 Augment = Callable[[np.random.Generator, np.ndarray], np.ndarray]
 
 
+# Of one piece, or one image if that is larger. Each costs about a millisecond
+# on its way between processes, so they are as large as memory allows.
+PIECE_BYTES = 8 * 2**20
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Reader:
-  """Makes this process's share of global batch n; travels to the workers."""
+  """Makes this process's share of the global batches; travels to the workers.
+
+  Batch n is made of the pieces n * pieces ... (n + 1) * pieces - 1.
+  """
 
   source: Source
   preprocess: Preprocess
@@ -41,26 +51,41 @@ class Reader:
   def global_batch(self) -> int:
     return self.batch_size * self.process_count
 
-  def positions(self, n: int) -> range:
-    first = self.start + n * self.global_batch
-    first += self.process_index * self.batch_size
-    return range(first, first + self.batch_size)
+  @property
+  def pieces(self) -> int:
+    """How many pieces, of equal size but for rounding, make a batch."""
+    images = max(PIECE_BYTES // (3 * self.preprocess.size**2), 1)
+    return -(-self.batch_size // images)
 
-  def blank(self) -> Batch:
+  def rows(self, n: int) -> range:
+    """The rows of its batch that piece n fills."""
+    part = n % self.pieces
+    first = part * self.batch_size // self.pieces
+    return range(first, (part + 1) * self.batch_size // self.pieces)
+
+  def positions(self, n: int) -> range:
+    """The positions in the stream of piece n's examples."""
+    first = self.start + n // self.pieces * self.global_batch
+    first += self.process_index * self.batch_size
+    rows = self.rows(n)
+    return range(first + rows.start, first + rows.stop)
+
+  def empty(self, count: int) -> Batch:
+    """Arrays of any content for `count` examples."""
     size = self.preprocess.size
     return {
-      'image': np.zeros((self.batch_size, size, size, 3), np.uint8),
-      'label': np.zeros(self.batch_size, np.int32),
+      'image': np.empty((count, size, size, 3), np.uint8),
+      'label': np.empty(count, np.int32),
     }
 
-  def read(self, index: int) -> tuple[Record, np.ndarray]:
-    record = self.source[index]
-    image = decode(
-      record['image'],
-      exif_orientation=self.preprocess.exif_orientation,
-      name=record['name'],
-    )
-    return record, image
+  def __call__(self, n: int) -> tuple[Batch, BadList]:
+    """Returns piece n in arrays of its own."""
+    piece = self.empty(len(self.rows(n)))
+    return piece, self.fill(n, piece)
+
+  def fill(self, n: int, piece: Batch) -> BadList:
+    """Writes piece n over all that the arrays hold."""
+    raise NotImplementedError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -71,40 +96,58 @@ class TrainReader(Reader):
   order: grain.MapDataset  # index of the example at each position
   augment: Augment | None = None
 
-  def __call__(self, n: int) -> tuple[Batch, BadList]:
-    batch, bad = self.blank(), []
+  def fill(self, n: int, piece: Batch) -> BadList:
+    bad: BadList = []
     bits = np.random.Philox(key=self.seed)
     rng, state = np.random.Generator(bits), bits.state
-    for row, position in enumerate(self.positions(n)):
-      record, image = self.read_good(self.order[position], bad)
+
+    def drawing_for(position):
       # As Philox(counter=[0, 0, 0, position]), at a tenth of its cost.
       state['state']['counter'][3] = position
       bits.state = state
-      image = train_image(rng, image, self.preprocess)
-      if self.augment is not None:
-        image = self.augment(rng, image)
-      batch['image'][row] = image
-      batch['label'][row] = record['label']
-    return batch, bad
+      return rng
 
-  def read_good(self, index: int, bad: BadList) -> tuple[Record, np.ndarray]:
+    for row, position in enumerate(self.positions(n)):
+      record, image = self.read_good(position, drawing_for, bad)
+      piece['image'][row] = image
+      piece['label'][row] = record['label']
+    return bad
+
+  def read_good(
+    self,
+    position: int,
+    drawing_for: Callable[[int], np.random.Generator],
+    bad: BadList,
+  ) -> tuple[Record, np.ndarray]:
     """Reads the example, or the next in the source that can be read."""
-    size = len(self.source)
+    index, size = self.order[position], len(self.source)
     for step in range(size):
       try:
-        return self.read((index + step) % size)
+        record = self.source[(index + step) % size]
+        # Anew for each: one that fails may have drawn its crop before.
+        return record, self.shown(drawing_for(position), record)
       except DecodeError as error:
         bad.append((error.name, error.reason))
     raise UserError(f'no example of {self.source!r} decodes, e.g. {bad[0][0]}')
+
+  def shown(self, rng: np.random.Generator, record: Record) -> np.ndarray:
+    image = train_image(
+      rng, record['image'], self.preprocess, name=record['name']
+    )
+    return image if self.augment is None else self.augment(rng, image)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EvalReader(Reader):
   """Evaluation batches: in order, centre crops, padded, with a mask."""
 
-  def __call__(self, n: int) -> tuple[Batch, BadList]:
-    batch, bad = self.blank(), []
-    batch['mask'] = np.zeros(self.batch_size, np.float32)
+  def empty(self, count: int) -> Batch:
+    return {**super().empty(count), 'mask': np.empty(count, np.float32)}
+
+  def fill(self, n: int, piece: Batch) -> BadList:
+    bad: BadList = []
+    for array in piece.values():
+      array[:] = 0
     for row, position in enumerate(self.positions(n)):
       if position >= len(self.source):
         break
@@ -113,7 +156,16 @@ class EvalReader(Reader):
       except DecodeError as error:
         bad.append((error.name, error.reason))
         continue
-      batch['image'][row] = eval_image(image, self.preprocess)
-      batch['label'][row] = record['label']
-      batch['mask'][row] = 1
-    return batch, bad
+      piece['image'][row] = eval_image(image, self.preprocess)
+      piece['label'][row] = record['label']
+      piece['mask'][row] = 1
+    return bad
+
+  def read(self, index: int) -> tuple[Record, np.ndarray]:
+    record = self.source[index]
+    image = decode(
+      record['image'],
+      exif_orientation=self.preprocess.exif_orientation,
+      name=record['name'],
+    )
+    return record, image

@@ -22,6 +22,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from effnet_jax.data import scratch
+
 METHODS = ('tf1', 'pillow', 'tf_bilinear', 'pillow_bilinear')
 
 _PILLOW = {
@@ -32,12 +34,8 @@ _PILLOW = {
 Box = tuple[int, int, int, int]
 
 _TABLE_SIZE = 1024
-# The resize works in tiles of the output: whole images would go through memory
-# once more, and OpenBLAS starts threads for products of more than 2**18
-# multiply-adds, which fight for the cores with the threads and processes that
-# each prepare a batch of their own.
-_TILE = 48
-_BLAS_SERIAL = 2**18
+# Of one axis, a pair of sizes each: more than a data set's crops have.
+_SIZES_KEPT = 1024
 
 
 def resize(
@@ -104,52 +102,57 @@ def tf1_taps(size_in: int, size_out: int) -> tuple[np.ndarray, np.ndarray]:
   )
 
 
-@functools.lru_cache(maxsize=128)
-def _tf1_blocks(size_in: int, size_out: int, chunk: int) -> tuple:
-  """The taps of one axis as small dense matrices.
+@functools.lru_cache(_SIZES_KEPT)
+def _tf1_matrix(size_in: int, size_out: int, channels: int) -> tuple:
+  """The taps of one axis as a sparse matrix.
 
   Returns:
-    (used, blocks): the source indices that matter, None for all of them; and
-    for each run of `chunk` outputs (start, stop, low, high, matrix), where
-    output[start:stop] = matrix @ source[used][low:high].
+    (used, matrix): the source indices that matter, None for all of them, and
+    [size_out * channels, len(used) * channels], in which channels don't mix.
   """
+  from scipy import sparse  # takes a while to import
+
   indices, weights = tf1_taps(size_in, size_out)
   used, count = None, size_in
   if size_in > 3 * size_out:  # below, the taps leave no gaps
     used, places = np.unique(indices, return_inverse=True)
     indices, count = places.reshape(indices.shape), len(used)
-  matrix = np.zeros((size_out, count), np.float32)
-  rows = np.arange(size_out)
-  for tap in range(4):  # in turn, for at a border several taps share an index
-    matrix[rows, indices[:, tap]] += weights[:, tap]
-  blocks = []
-  for start in range(0, size_out, chunk):
-    stop = min(start + chunk, size_out)
-    low, high = int(indices[start, 0]), int(indices[stop - 1, 3]) + 1
-    block = matrix[start:stop, low:high].copy()
-    blocks.append((start, stop, low, high, block))
-  return used, tuple(blocks)
+  columns = indices[:, None] * channels + np.arange(channels)[:, None]
+  rows = size_out * channels
+  matrix = sparse.csr_array(
+    (
+      np.repeat(weights, channels, axis=0).ravel(),
+      columns.ravel(),
+      4 * np.arange(rows + 1),
+    ),
+    shape=(rows, count * channels),
+  )
+  return used, matrix
 
 
 def _resize_tf1(image: np.ndarray, height: int, width: int) -> np.ndarray:
-  columns_read = min(image.shape[1], 4 * _TILE)
-  columns_read = min(columns_read, image.shape[1] * _TILE // width + 5)
-  products = 3 * columns_read * min(_TILE, width)  # of one output row
-  tile_rows = min(max(_BLAS_SERIAL // products, 1), _TILE)
-  used_rows, row_blocks = _tf1_blocks(image.shape[0], height, tile_rows)
-  used_columns, column_blocks = _tf1_blocks(image.shape[1], width, _TILE)
+  """Four taps an axis, as sparse products, columns first: they free the GIL.
+
+  Pixels are transposed as flat rows of [w * 3], which is faster than by
+  threes; so the channels are in the columns' matrix.
+  """
+  used_rows, rows = _tf1_matrix(image.shape[0], height, 1)
+  used_columns, columns = _tf1_matrix(image.shape[1], width, 3)
   if used_rows is not None:
     image = image[used_rows]
   if used_columns is not None:
     image = image[:, used_columns]
-  planes = np.ascontiguousarray(image.transpose(2, 0, 1))
-  resized = np.empty((3, height, width), np.uint8)
-  for top, bottom, low, high, rows in row_blocks:
-    for left, right, start, stop, columns in column_blocks:
-      tile = planes[:, low:high, start:stop].astype(np.float32)
-      tile = (rows @ tile).reshape(-1, stop - start) @ columns.T
-      np.rint(tile, out=tile)
-      np.maximum(tile, 0, out=tile)
-      np.minimum(tile, 255, out=tile)
-      resized[:, top:bottom, left:right] = tile.reshape(3, bottom - top, -1)
-  return cv2.merge(list(resized))
+  flat = image.reshape(len(image), -1)  # a copy where columns were chosen
+  floats = scratch.array('floats', flat.shape[::-1], np.float32)
+  np.copyto(floats, _transposed('bytes', flat))
+  narrow = rows @ _transposed('narrow', columns @ floats)
+  # OpenCV's conversion clips and rounds (to even), in one pass.
+  pixels = np.empty(narrow.shape, np.uint8)
+  cv2.add(narrow, 0, pixels, dtype=cv2.CV_8U)
+  return pixels.reshape(height, width, 3)
+
+
+def _transposed(name: str, matrix: np.ndarray) -> np.ndarray:
+  return cv2.transpose(
+    matrix, scratch.array(name, matrix.shape[::-1], matrix.dtype.type)
+  )
