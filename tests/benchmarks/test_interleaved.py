@@ -145,6 +145,51 @@ def test_training_takes_the_best_of_either_side(script):
   assert [of['met'] for of in summary.values()] == [False, True]
 
 
+_SIDE = """
+import os, sys
+sys.path[:0] = ['benchmarks', '.']
+import workers
+huge = 'GLIBC_TUNABLES' in os.environ
+devices = int(os.environ.get('JAX_NUM_CPU_DEVICES', 1))
+time = {'ours': 6.0, 'torch_eager': 8.0}.get(sys.argv[1], 12.0)
+def prepare(name, resolution, batch):
+  if sys.argv[1] == 'torch_compile' and huge:
+    raise workers.WorkerError('no compiler')
+  return {'parameters': resolution * batch}
+workers.serve({
+  'prepare': prepare,
+  'measure': lambda warm, calls: [time / devices / (1 + huge)] * calls,
+  'after': lambda: {'loss': 1.0, 'peak_mib': 2},
+})
+"""
+
+
+def test_a_training_case_is_heats_and_a_final(
+  script, interleaved, tmp_path, monkeypatch
+):
+  training_step = script('training_step')
+  stub = tmp_path / 'side.py'
+  stub.write_text(_SIDE)
+  monkeypatch.setattr(training_step, 'SCRIPT', str(stub))
+  monkeypatch.delenv('JAX_NUM_CPU_DEVICES', raising=False)  # of the tests
+  case = ('micro', 16, 256)
+  row = training_step.measure(case, training_step.COMPETITORS, 3, 0.05)
+  assert row['heats'].keys() == set(training_step.COMPETITORS)
+  assert row['heats']['torch_compile_huge_pages'] == {'error': 'no compiler'}
+  assert list(row['final']) == [
+    'ours_2_devices_huge_pages',
+    'torch_eager_huge_pages',
+    'torch_compile',
+  ]
+  assert all(of['loss'] == 1.0 for of in row['final'].values())
+  ratios = {peer: of['ratio'] for peer, of in row['ratios'].items()}
+  assert ratios == {'torch_eager': 0.375, 'torch_compile': 0.125}
+  row = {'case': 'micro-16-256', **training_step._arguments(case), **row}
+  training_step._show(row)
+  training_step._write(tmp_path / 'steps.json', {row['case']: row}, {})
+  assert interleaved.read_rows(tmp_path / 'steps.json') == {row['case']: row}
+
+
 def test_a_training_competitors_environment(script):
   training_step = script('training_step')
   assert len(set(training_step.COMPETITORS)) == 8
