@@ -31,7 +31,7 @@ def tune_malloc() -> None:
 
   The same process, interpreter, flags and arguments, and one line on stderr.
   A training step takes a half to two thirds of the time and a third more memory
-  (benchmarks/results/huge_pages.json; a device a core, which changes the
+  (benchmarks/huge_pages.py measures it; a device a core, which changes the
   numbers, adds nothing to it). It returns, and nothing happens, where
 
   - EFFNET_JAX_TUNE=0 is in the environment, as it is after the restart;
