@@ -22,7 +22,8 @@ help:
 # from the start, train.py need not start itself again.
 ifneq ($(EFFNET_JAX_TUNE),0)
 TUNED := GLIBC_TUNABLES="$${GLIBC_TUNABLES-glibc.malloc.hugetlb=1:$\
-  glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=100000000000}"
+  glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=100000000000:$\
+  glibc.malloc.arena_max=1:glibc.malloc.top_pad=268435456}"
 endif
 
 quickstart: $(VENV)/.quickstart

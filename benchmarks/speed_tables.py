@@ -285,21 +285,27 @@ def step_bytes() -> str:
 
 
 def input_pipeline() -> str:
-  """A row a number of cores: images/s of each pipeline, and the ratios."""
+  """Images/s of each pipeline, by cores; then a core-second, and the ratios."""
   report = read('input_pipeline.json')
   rows = []
   for row in report['measurements']:
     speeds = {
       name.partition(',')[0] if name.startswith('torch') else name: speed
-      for name, speed in row['images_per_second'].items()
+      for name, speed in row['images'].items()
     }
-    rows.append(
-      [
-        f'{row["cores"]}',
-        *(f'{speed:,.0f}' for speed in speeds.values()),
-        *(f'{row["ratios"][peer]:.2f}' for peer in report['limits']),
-      ]
-    )
+    cores = f'{row["cores"]} core{"s" * (row["cores"] > 1)}'
+    for unit, per in (
+      ('per_second', f'a second, {cores}'),
+      ('per_core_second', 'a core-second of these'),
+    ):
+      ratios = (row['ratios'][peer][unit] for peer in report['limits'])
+      rows.append(
+        [
+          per,
+          *(f'{speed[unit]:,.0f}' for speed in speeds.values()),
+          *(f'{ratio:.2f}' for ratio in ratios),
+        ]
+      )
   columns = [*speeds, *(f'ours / {peer}' for peer in report['limits'])]
   loop, versions = report['overlap'], report['versions']
   peers = ', '.join(
@@ -308,7 +314,7 @@ def input_pipeline() -> str:
   asked = ' and '.join(f'{limit}' for limit in report['limits'].values())
   return '\n'.join(
     [
-      table(('cores', *columns), rows),
+      table(('images', *columns), rows),
       '',
       f'{asked} times are asked for. A training run of '
       f'{loop["images_per_second"]:.0f} images/s, on cores where the pipeline '

@@ -101,6 +101,7 @@ def compile_variant(name: str) -> dict:
     'bytes_accessed': costs['bytes accessed'],
     'operand_bytes': hlo.operand_bytes(text),
     'hbm_traffic_bytes': hlo.memory_bytes(text),
+    'estimated_cycles': hlo.estimated_cycles(text),
     'peak_bytes': compile_check._peak_bytes(compiled.memory_analysis()),
     'compile_seconds': round(time.monotonic() - begun),
   }

@@ -26,6 +26,7 @@ _ARRAY = re.compile(
 )
 _LOOP = re.compile(r'body=%([\w.-]+)')
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
+_CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
 
 
 def collective_bytes(text: str) -> int:
@@ -62,6 +63,19 @@ def operand_bytes(text: str) -> int:
   """
   everywhere = lambda types: sum(size for size, _ in _arrays(types))
   return _moved(_computations(text), 'ENTRY', everywhere, {})
+
+
+def estimated_cycles(text: str) -> int:
+  """Returns the cycles that a TPU's compiler expects its operations to take.
+
+  Its own guess, of the arithmetic rather than of the memory; what stands in a
+  loop is left out, and other compilers say nothing: 0.
+  """
+  return sum(
+    int(cycles)
+    for line in _computations(text).get('ENTRY', ())
+    for cycles in _CYCLES.findall(line)
+  )
 
 
 def _moved(computations, name, count, ahead):

@@ -26,6 +26,7 @@ from effnet_jax.errors import UserError
 Batch = dict[str, np.ndarray]
 BadList = list[tuple[str, str]]  # (name, reason)
 Augment = Callable[[np.random.Generator, np.ndarray], np.ndarray]
+Allocate = Callable[[tuple[int, ...], type], np.ndarray]
 
 
 # Of one piece, or one image if that is larger. Each costs about a millisecond
@@ -70,11 +71,11 @@ class Reader:
     rows = self.rows(n)
     return range(first + rows.start, first + rows.stop)
 
-  def empty(self, count: int) -> Batch:
+  def empty(self, count: int, allocate: Allocate = np.empty) -> Batch:
     """Arrays of any content for `count` examples."""
     size = self.preprocess.size
     return {
-      'image': np.empty((count, size, size, 3), np.uint8),
+      'image': allocate((count, size, size, 3), np.uint8),
       'label': np.empty(count, np.int32),
     }
 
@@ -141,8 +142,9 @@ class TrainReader(Reader):
 class EvalReader(Reader):
   """Evaluation batches: in order, centre crops, padded, with a mask."""
 
-  def empty(self, count: int) -> Batch:
-    return {**super().empty(count), 'mask': np.empty(count, np.float32)}
+  def empty(self, count: int, allocate: Allocate = np.empty) -> Batch:
+    batch = super().empty(count, allocate)
+    return {**batch, 'mask': np.empty(count, np.float32)}
 
   def fill(self, n: int, piece: Batch) -> BadList:
     bad: BadList = []

@@ -60,13 +60,12 @@ def resize(
   Raises:
     ValueError: unknown method.
   """
-  if box is not None:
-    top, left, height, width = box
-    image = image[top : top + height, left : left + width]
-  if image.shape[:2] == tuple(size):  # every method is the identity there
+  top, left, height, width = box or (0, 0, *image.shape[:2])
+  if method == 'tf1' and (height, width) != tuple(size):
+    return _resize_tf1(image, (top, left, height, width), *size)
+  image = image[top : top + height, left : left + width]
+  if (height, width) == tuple(size):  # every method is the identity there
     return image.copy()
-  if method == 'tf1':
-    return _resize_tf1(image, *size)
   if method == 'tf_bilinear':
     # In float32: on uint8 OpenCV keeps the weights to 11 bits.
     resized = cv2.resize(
@@ -103,53 +102,48 @@ def tf1_taps(size_in: int, size_out: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 @functools.lru_cache(_SIZES_KEPT)
-def _tf1_matrix(size_in: int, size_out: int, channels: int) -> tuple:
-  """The taps of one axis as a sparse matrix.
+def _row_taps(size_in: int, size_out: int) -> tuple[np.ndarray, np.ndarray]:
+  indices, weights = tf1_taps(size_in, size_out)
+  return indices.astype(np.int32), weights
+
+
+@functools.lru_cache(_SIZES_KEPT)
+def _column_taps(size_in: int, size_out: int) -> tuple:
+  """The taps of columns of three channels, each a row of its own.
 
   Returns:
-    (used, matrix): the source indices that matter, None for all of them, and
-    [size_out * channels, len(used) * channels], in which channels don't mix.
+    (used, indices, weights): the columns that matter, None for all of them,
+    and int32 and float32 [3 * size_out, 4] into those.
   """
-  from scipy import sparse  # takes a while to import
-
-  indices, weights = tf1_taps(size_in, size_out)
-  used, count = None, size_in
+  used, (indices, weights) = None, tf1_taps(size_in, size_out)
   if size_in > 3 * size_out:  # below, the taps leave no gaps
     used, places = np.unique(indices, return_inverse=True)
-    indices, count = places.reshape(indices.shape), len(used)
-  columns = indices[:, None] * channels + np.arange(channels)[:, None]
-  rows = size_out * channels
-  matrix = sparse.csr_array(
-    (
-      np.repeat(weights, channels, axis=0).ravel(),
-      columns.ravel(),
-      4 * np.arange(rows + 1),
-    ),
-    shape=(rows, count * channels),
-  )
-  return used, matrix
+    indices = places.reshape(indices.shape)
+  indices = (3 * indices[:, None] + np.arange(3)[:, None]).reshape(-1, 4)
+  return used, indices.astype(np.int32), np.repeat(weights, 3, axis=0)
 
 
-def _resize_tf1(image: np.ndarray, height: int, width: int) -> np.ndarray:
-  """Four taps an axis, as sparse products, columns first: they free the GIL.
+def _resize_tf1(
+  image: np.ndarray, box: Box, height: int, width: int
+) -> np.ndarray:
+  """Four taps an axis: rows first, then the columns as rows.
 
-  Pixels are transposed as flat rows of [w * 3], which is faster than by
-  threes; so the channels are in the columns' matrix.
+  Pixels are taken and transposed as flat rows of [w * 3], which is faster than
+  by threes; so the second pass has three rows a column.
   """
-  used_rows, rows = _tf1_matrix(image.shape[0], height, 1)
-  used_columns, columns = _tf1_matrix(image.shape[1], width, 3)
-  if used_rows is not None:
-    image = image[used_rows]
-  if used_columns is not None:
-    image = image[:, used_columns]
-  flat = image.reshape(len(image), -1)  # a copy where columns were chosen
-  floats = scratch.array('floats', flat.shape[::-1], np.float32)
-  np.copyto(floats, _transposed('bytes', flat))
-  narrow = rows @ _transposed('narrow', columns @ floats)
-  # OpenCV's conversion clips and rounds (to even), in one pass.
-  pixels = np.empty(narrow.shape, np.uint8)
-  cv2.add(narrow, 0, pixels, dtype=cv2.CV_8U)
-  return pixels.reshape(height, width, 3)
+  from effnet_jax.data import weighted_rows  # takes a while to import
+
+  top, left, box_height, box_width = box
+  used, *columns = _column_taps(box_width, width)
+  if used is not None:
+    image, left, box_width = image[:, left + used], 0, len(used)
+  flat = image.reshape(len(image), -1)
+  flat = flat[top : top + box_height, 3 * left : 3 * (left + box_width)]
+  low = scratch.array('low', (height, flat.shape[1]), np.float32)
+  weighted_rows.to_float32(flat, *_row_taps(box_height, height), low)
+  narrow = scratch.array('narrow', (3 * width, height), np.uint8)
+  weighted_rows.to_uint8(_transposed('turned', low), *columns, narrow)
+  return cv2.transpose(narrow).reshape(height, width, 3)
 
 
 def _transposed(name: str, matrix: np.ndarray) -> np.ndarray:

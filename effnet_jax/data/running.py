@@ -14,6 +14,7 @@ import numpy as np
 from absl import flags
 
 from effnet_jax.data.readers import BadList, Batch, Reader
+from effnet_jax.data.scratch import Recycler
 from effnet_jax.errors import UserError
 
 # What may wait, in bytes and in batches, whichever is less.
@@ -47,7 +48,8 @@ class Batches:
   """Batches with the names of their bad examples; `close` ends what runs."""
 
   def __init__(self, pieces: grain.IterDataset, reader: Reader):
-    self._reader, self._pieces = reader, iter(pieces)
+    self._reader, self._memory = reader, Recycler()
+    self._pieces = iter(pieces)
 
   def __next__(self) -> tuple[Batch, BadList]:
     """Puts the next batch together.
@@ -59,6 +61,9 @@ class Batches:
 
   def close(self) -> None:
     self._pieces.close()
+
+  def _empty(self) -> Batch:
+    return self._reader.empty(self._reader.batch_size, self._memory)
 
 
 class _FromThreads(Batches):
@@ -78,7 +83,7 @@ class _FromThreads(Batches):
     number, rows = n // self._reader.pieces, self._reader.rows(n)
     with self._lock:
       if number not in self._begun:
-        self._begun[number] = self._reader.empty(self._reader.batch_size)
+        self._begun[number] = self._empty()
       batch = self._begun[number]
     piece = {k: array[rows.start : rows.stop] for k, array in batch.items()}
     return self._reader.fill(n, piece)
@@ -105,7 +110,7 @@ class _FromWorkers(Batches):
     super().__init__(pieces.mp_prefetch(options, _start_worker), reader)
 
   def __next__(self) -> tuple[Batch, BadList]:
-    batch, bad = self._reader.empty(self._reader.batch_size), []
+    batch, bad = self._empty(), []
     for number in range(self._reader.pieces):
       piece, names = self._next_piece()
       rows = self._reader.rows(number)

@@ -12,7 +12,7 @@ class TfdsSource:
   """One split of a prepared data set; images stay encoded.
 
   Args:
-    data: random access to decoded examples, but for the image.
+    data: random access to examples, serialized.
     kept: the indices within the split.
     class_names: one a class.
     title: what `repr` shows.
@@ -38,12 +38,11 @@ class TfdsSource:
     position = self._kept[index]
     name = f'{self._title} {self._split}[{position}]'
     try:
-      example = self._data[position]
+      image, label = _image_and_label(self._data[position])
     # ArrayRecord raises what its C++ gives: no common class below Exception.
     except Exception as error:
       raise DecodeError(name, f'cannot be read: {error}') from error
-    label = int(example['label'])
-    return {'image': example['image'], 'label': label, 'name': name}
+    return {'image': image, 'label': label, 'name': name}
 
   def __repr__(self) -> str:
     return f'tfds({self._title}, {self._split}, {len(self)} examples)'
@@ -70,19 +69,31 @@ def open_tfds(name: str, split: str, path: str = '') -> TfdsSource:
   sizes = {k: v.num_examples for k, v in builder.info.splits.items()}
   split_name, kept = resolve_split(split, sizes)
   data = builder.as_data_source(
-    split_name, decoders={'image': tfds.decode.SkipDecoding()}
+    split_name, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
   )
   class_names = tuple(builder.info.features['label'].names)
   return TfdsSource(data, kept, class_names, builder.info.name, split_name)
 
 
+def _image_and_label(serialized: bytes) -> tuple[bytes, int]:
+  """What TFDS gives with SkipDecoding, in a quarter of the time."""
+  from tensorflow_datasets.proto import tf_example_pb2
+
+  feature = tf_example_pb2.Example.FromString(serialized).features.feature
+  (image,) = feature['image'].bytes_list.value
+  (label,) = feature['label'].int64_list.value
+  return image, label
+
+
 def _check_features(tfds: Any, builder: Any, name: str) -> None:
   features = builder.info.features
   keys = sorted(features) if hasattr(features, 'keys') else []
-  if not {'image', 'label'} <= set(keys) or not isinstance(
-    features['label'], tfds.features.ClassLabel
+  if (
+    not {'image', 'label'} <= set(keys)
+    or not isinstance(features['image'], tfds.features.Image)
+    or not isinstance(features['label'], tfds.features.ClassLabel)
   ):
     raise UserError(
-      f'{name} has the features {", ".join(keys)}; training needs image and '
-      'label, a ClassLabel'
+      f'{name} has the features {", ".join(keys)}; training needs image, an '
+      'Image, and label, a ClassLabel'
     )

@@ -57,5 +57,7 @@ def run(function: Callable[[Any], jax.Array], images: Any) -> jax.Array:
     return function(images)
   pixels = np.asarray(images)  # not copied
   groups = [pixels[i : i + group] for i in range(0, count, group)]
-  parts = _pool(cores).map(lambda part: np.asarray(function(part)), groups)
+  # One more than cores: XLA shares an image's work out too, and waits for it.
+  pool = _pool(cores + 1)
+  parts = pool.map(lambda part: np.asarray(function(part)), groups)
   return jax.numpy.asarray(np.concatenate(list(parts)))

@@ -108,8 +108,12 @@ class JaxOperations:
   def dense(self, x, kernel, bias, activation):
     return ACTIVATIONS[activation](x @ kernel + bias)
 
-  def multiply(self, x, gate):
-    return x * gate
+  def gate(self, x, kernel, factors):
+    if self.formulation != 'grouped' and x.shape[0] == 1:
+      _, height, width, _ = x.shape
+      if height * width > kernel.shape[-1]:  # 3 % of B0's time on CPU
+        return x, kernel * factors.reshape(-1, 1)
+    return x * factors, kernel
 
   def add(self, x, y):
     return x + y

@@ -65,8 +65,11 @@ class Operations(Protocol):
     """[n, c] to [n, units], in float32; kernel [c, units]."""
     ...
 
-  def multiply(self, x, gate) -> Tensor:
-    """[n, h, w, c] by [n, 1, 1, c]."""
+  def gate(self, x, kernel, factors) -> tuple[Tensor, Tensor]:
+    """Returns x and the kernel that reads it next, one of them multiplied.
+
+    x by its factors [n, 1, 1, c], or the kernel's input channels.
+    """
     ...
 
   def add(self, x, y) -> Tensor: ...
@@ -254,14 +257,16 @@ def _block(
     x = depthwise(x, stride)
     stride = 1
   if block.se_filters:
-    gate, reads = ops.pool(x), {'stride': 1, 'padding': padding}
-    gate = ops.convolution(
-      gate, **weights['se']['reduce'], **reads, activation=activation
+    factors, reads = ops.pool(x), {'stride': 1, 'padding': padding}
+    factors = ops.convolution(
+      factors, **weights['se']['reduce'], **reads, activation=activation
     )
-    gate = ops.convolution(
-      gate, **weights['se']['expand'], **reads, activation='sigmoid'
+    factors = ops.convolution(
+      factors, **weights['se']['expand'], **reads, activation='sigmoid'
     )
-    x = ops.multiply(x, gate)
+    project = dict(weights['project_conv'])
+    x, project['kernel'] = ops.gate(x, project['kernel'], factors)
+    weights = {**weights, 'project_conv': project}
   # Without expansion a fused block is one convolution, with its activation.
   last = activation if fused and not block.expands else None
   x = convolution(x, 'project_conv', stride, last)

@@ -17,9 +17,8 @@ from effnet_jax import errors
 
 FORMULATIONS = ('auto', 'grouped', 'shifted')
 
-# Bytes of the maps that one pass of the kernel gradient reads: the second
-# level cache of a core.
-_PASS_BYTES = 1 << 20
+# Taps x columns in one step of the kernel gradient: as many as XLA unrolls.
+_PRODUCTS = 70
 
 
 def depthwise_conv(
@@ -149,16 +148,35 @@ def _forward(x, kernel, stride, paddings):
 
 def _backward(stride, paddings, saved, grad):
   x, kernel = saved
+  # Pixels of the padded map, by stride; and the columns of a reduction's steps.
+  grid = [
+    math.ceil((size + before + max(after, 0)) / stride)
+    for size, (before, after) in zip(x.shape[1:3], paddings, strict=True)
+  ]
+  height, width = grad.shape[1:3]
+  steps = math.ceil(width * _at_once(kernel.shape) / _PRODUCTS)
+  columns = steps * math.ceil(width / steps)
+  before = [math.ceil(k / stride) - 1 for k in kernel.shape[:2]]
+  after = [grid[0] - height, max(grid[1], columns) - width]
+  # One copy for both; without the barrier every tap would compute it again.
+  grad = lax.optimization_barrier(
+    _pad(grad, list(zip(before, after, strict=True)))
+  )
+  in_grid = _input_gradient(grad, kernel, stride, before, grid)
+  grad = lax.slice_in_dim(grad, before[0], before[0] + height, axis=1)
+  grad = lax.slice_in_dim(grad, before[1], before[1] + columns, axis=2)
+  top, (left, right) = paddings
+  padded = _pad(x, (top, (left, right + (columns - width) * stride)))
   return (
-    _input_gradient(x.shape, kernel, stride, paddings, grad),
-    _kernel_gradient(x, kernel, stride, paddings, grad),
+    in_grid[:, top[0] :, left:][:, : x.shape[1], : x.shape[2]],
+    _kernel_gradient(padded, kernel, stride, grad, steps),
   )
 
 
 _sum_shifted.defvjp(_forward, _backward)
 
 
-def _input_gradient(shape, kernel, stride, paddings, grad):
+def _input_gradient(grad, kernel, stride, before, grid):
   """Sums, for every pixel, the windows that saw it.
 
   Pixel q of the padded map is seen by the taps i = q (mod stride) alone. So
@@ -166,21 +184,19 @@ def _input_gradient(shape, kernel, stride, paddings, grad):
   gradient with the flipped taps of that phase, without the zeros of a dilated
   gradient.
   """
-  n, *out, c = grad.shape
-  rows, columns = (
-    math.ceil((size + before + max(after, 0)) / stride)
-    for size, (before, after) in zip(shape[1:3], paddings, strict=True)
-  )
+  n, *_, c = grad.shape
 
   def phase(i, j):
     taps = kernel[i::stride, j::stride][::-1, ::-1]
     if 0 in taps.shape[:2]:
-      return jnp.zeros((n, rows, columns, c), grad.dtype)
-    pads = [
-      (taps.shape[0] - 1, rows - out[0]),
-      (taps.shape[1] - 1, columns - out[1]),
-    ]
-    return _sum_of_taps(_pad(grad, pads), taps, 1)
+      return jnp.zeros((n, *grid, c), grad.dtype)
+    seen = grad
+    for axis, (k, most, size) in enumerate(
+      zip(taps.shape, before, grid, strict=False), start=1
+    ):
+      start = most - (k - 1)
+      seen = lax.slice_in_dim(seen, start, start + size + k - 1, axis=axis)
+    return _sum_of_taps(seen, taps, 1)
 
   phases = jnp.stack(
     [
@@ -189,37 +205,44 @@ def _input_gradient(shape, kernel, stride, paddings, grad):
     ],
     axis=2,
   )  # [n, rows, stride, columns, stride, c]
-  padded = phases.reshape(n, rows * stride, columns * stride, c)
-  (top, _), (left, _) = paddings
-  return padded[:, top : top + shape[1], left : left + shape[2]]
+  return phases.reshape(n, grid[0] * stride, grid[1] * stride, c)
 
 
-def _kernel_gradient(x, kernel, stride, paddings, grad):
-  """Sums tap x gradient over images and map, in one pass over both.
+def _at_once(kernel_shape):
+  """How many taps one reduction of the kernel gradient sums."""
+  rows, columns = kernel_shape[:2]
+  return rows * columns if rows * columns <= 9 else columns
 
-  A sum for each tap would read both tensors once a tap. One variadic reduction
-  over a few images at a time makes all products of a pixel while it is in the
-  cache; the maps that remain are small.
+
+def _kernel_gradient(padded, kernel, stride, grad, steps):
+  """Sums tap x gradient over images and map.
+
+  A sum a tap would read both tensors once a tap. A variadic reduction over a
+  few neighbouring columns reads them once for several taps, and keeps its sums
+  in registers: XLA makes one vectorised loop of it. What remains is small.
   """
-  n, *map_shape = grad.shape
-  padded = _pad(x, paddings)
-  images = max(1, _PASS_BYTES // (math.prod(map_shape) * 4))
-  group = max(g for g in range(1, n + 1) if n % g == 0 and g <= images)
+  columns, c = grad.shape[2:]
+  padded = lax.optimization_barrier(padded)
+  taps = list(_taps(padded, kernel.shape[:2], stride))
 
   def add(left, right):
     return [a + b for a, b in zip(left, right, strict=True)]
 
-  def one_pass(total, start):
-    xs = lax.dynamic_slice_in_dim(padded, start, group)
-    gs = lax.dynamic_slice_in_dim(grad, start, group).astype(jnp.float32)
-    products = [
-      tap.astype(jnp.float32) * gs
-      for tap in _taps(xs, kernel.shape[:2], stride)
-    ]
-    zeros = [jnp.zeros((), jnp.float32)] * len(products)
-    maps = lax.reduce(products, zeros, add, (0,))
-    return total + jnp.stack([m.sum((0, 1)) for m in maps]), None
+  def sums(images):
+    found, at_once = [], _at_once(kernel.shape)
+    seen = grad[images].astype(jnp.float32)
+    for start in range(0, len(taps), at_once):
+      products = [
+        (tap[images].astype(jnp.float32) * seen).reshape(
+          -1, columns // steps, c
+        )
+        for tap in taps[start : start + at_once]
+      ]
+      zeros = [jnp.zeros((), jnp.float32)] * len(products)
+      found += [part.sum(0) for part in lax.reduce(products, zeros, add, (1,))]
+    return jnp.stack(found)
 
-  total = jnp.zeros((math.prod(kernel.shape[:2]), kernel.shape[-1]))
-  total, _ = lax.scan(one_pass, total, jnp.arange(0, n, group))
+  total, half = sums(slice(len(grad) // 2, None)), slice(len(grad) // 2)
+  if half.stop:  # XLA gives each such loop to one core.
+    total += sums(half)
   return total.reshape(kernel.shape).astype(kernel.dtype)

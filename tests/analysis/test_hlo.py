@@ -104,3 +104,16 @@ def test_what_a_step_asks_for():
   )
   assert hlo.operand_bytes(text) == 48
   assert hlo.memory_bytes(text) == 24
+
+
+def test_cycles_of_the_entry_alone():
+  config = 'backend_config={"estimated_cycles":"%d","is_mask":false}'
+  text = _text(
+    f'%a = f32[6]{{0}} fusion(%x), kind=kLoop, {config % 200}',
+    f'ROOT %b = f32[6]{{0}} fusion(%a), kind=kOutput, {config % 34}',
+  )
+  inner = f'ROOT %r = f32[10]{{0}} negate(%q), {config % 5000}'
+  text = text.replace('ROOT %r = f32[10]{0} negate(%q)', inner)
+  assert inner in text
+  assert hlo.estimated_cycles(text) == 234
+  assert hlo.estimated_cycles(_text('ROOT %r = f32[4]{0} negate(%x)')) == 0

@@ -193,9 +193,9 @@ class OnnxOperations:
     name = self._activate(name, activation, 'float32')
     return Value(name, kernel.shape[-1])
 
-  def multiply(self, x, gate):
-    name = self.node('Mul', x.name, self._input(gate, x.dtype))
-    return dataclasses.replace(x, name=name)
+  def gate(self, x, kernel, factors):
+    name = self.node('Mul', x.name, self._input(factors, x.dtype))
+    return dataclasses.replace(x, name=name), kernel
 
   def add(self, x, y):
     return dataclasses.replace(x, name=self.node('Add', x.name, y.name))

@@ -111,8 +111,8 @@ class TensorFlowOperations:
   def dense(self, x, kernel, bias, activation):
     return self._finish(self.tf.matmul(x, kernel), bias, activation)
 
-  def multiply(self, x, gate):
-    return x * self.tf.cast(gate, x.dtype)
+  def gate(self, x, kernel, factors):
+    return x * self.tf.cast(factors, x.dtype), kernel
 
   def add(self, x, y):
     return x + y
