@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from effnet_jax.inference import cores
 from effnet_jax.inference.jax_operations import JaxOperations
 
 Weights = Mapping[str, Mapping[str, Any]]  # {layer: {kernel, bias}}
@@ -156,10 +157,8 @@ def random_weights(layers: Mapping[str, Layer], seed: int = 0) -> Weights:
 def predictor(
   forward: Callable[[Layers, jax.Array], jax.Array], weights: Weights
 ) -> Callable[[Any], jax.Array]:
-  """Returns images to logits, compiled as `effnet_jax.predictor` does it."""
-  weights = jax.tree.map(jnp.asarray, weights)
+  """Returns images to logits, computed as `effnet_jax.predictor` does it."""
   ops = JaxOperations()
-  compiled = jax.jit(
-    lambda weights, images: forward(Layers(ops, weights), images)
+  return cores.compiled(
+    lambda weights, images: forward(Layers(ops, weights), images), weights
   )
-  return lambda images: compiled(weights, images)

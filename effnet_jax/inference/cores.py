@@ -7,12 +7,15 @@ one by one, each core with its own; small ones in groups of an image's size.
 
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+
+from effnet_jax import environment
 
 # Products by Eigen, XLA's own library: YNNPACK, its default, is slower on full
 # convolutions (V2-S 10 %), and no faster on products.
@@ -20,6 +23,35 @@ OPTIONS = {'xla_cpu_experimental_ynn_fusion_type': ''}
 
 # Pixels that go through together.
 _GROUP = 256 * 256
+
+
+def compiled(
+  forward: Callable[[Any, Any], jax.Array],
+  weights: Any,
+  options: Mapping[str, Any] | None = None,
+) -> Callable[[Any], jax.Array]:
+  """Compiles a network as it is fastest where it will be computed.
+
+  Args:
+    forward: (weights, images [m, h, w, 3]) to [m, ...], for any m.
+    weights: arguments of the compiled function, not constants in it: the
+      executables of several shapes share them.
+    options: of XLA, see `jax.jit`.
+
+  Returns:
+    A function of images [n, h, w, 3] to [n, ...].
+  """
+  options = dict(options or {})
+  if is_default():
+    options = OPTIONS | options
+    environment.keep_freed_pages()
+  weights = jax.tree.map(jnp.asarray, weights)
+  function = functools.partial(
+    jax.jit(forward, compiler_options=options), weights
+  )
+  return lambda images: (
+    run(function, images) if holds(images) else function(images)
+  )
 
 
 def is_default() -> bool:
@@ -60,4 +92,4 @@ def run(function: Callable[[Any], jax.Array], images: Any) -> jax.Array:
   # One more than cores: XLA shares an image's work out too, and waits for it.
   pool = _pool(cores + 1)
   parts = pool.map(lambda part: np.asarray(function(part)), groups)
-  return jax.numpy.asarray(np.concatenate(list(parts)))
+  return jnp.asarray(np.concatenate(list(parts)))

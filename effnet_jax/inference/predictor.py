@@ -1,13 +1,12 @@
 """Logits of images, as fast as the machine gives them."""
 
-import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from effnet_jax import environment, errors
+from effnet_jax import errors
 from effnet_jax.inference import cores, network
 from effnet_jax.inference.jax_operations import JaxOperations
 from effnet_jax.models.efficientnet import DTYPES, EfficientNet
@@ -51,20 +50,14 @@ def predictor(
     raise errors.UserError(f'unknown dtype {dtype!r}: {near}')
   spec = model.spec
   ops = JaxOperations(jnp.dtype(dtype), model.depthwise)
-  # Arguments of the compiled function, not constants in it: the executables of
-  # several shapes share them.
   folded = jax.tree.map(jnp.asarray, network.fold(spec, variables))
   forward = lambda folded, images: network.forward(spec, folded, images, ops)[0]
-  options = compiler_options or {}
-  if cores.is_default():
-    options = cores.OPTIONS | options
-    environment.keep_freed_pages()
-  run = functools.partial(jax.jit(forward, compiler_options=options), folded)
+  run = cores.compiled(forward, folded, compiler_options)
 
   def predict(images):
     network.check_images(images)
     if isinstance(images, jax.core.Tracer):
       return forward(folded, images)  # compiled by whoever traces
-    return cores.run(run, images) if cores.holds(images) else run(images)
+    return run(images)
 
   return predict

@@ -15,6 +15,7 @@ from effnet_jax import errors
 from effnet_jax.models import blocks
 from effnet_jax.models.depthwise import FORMULATIONS
 from effnet_jax.models.norm import BatchNorm
+from effnet_jax.models.remat import rematerialized
 from effnet_jax.models.spec import BlockSpec, ModelSpec
 
 ACTIVATIONS = {'silu': nn.silu, 'relu': nn.relu, 'relu6': nn.relu6}
@@ -108,7 +109,7 @@ class EfficientNet(nn.Module):
       return outputs
 
     if self.remat != 'none':
-      run = nn.remat(run, static_argnums=2)
+      run = rematerialized(run)
     for together in _groups(spec.blocks(), self.remat):
       outputs = run(self, x, together)
       for block, x in zip(together, outputs, strict=True):
