@@ -98,13 +98,15 @@ def _shake(model, batch):
 
 
 def _xla(network, folder):
+  import seeded_variables
+
   import effnet_jax
   from effnet_jax.models import efficientnet, variants
 
   if network in variants.list_models():
     spec = variants.get_spec(network)
-    model = efficientnet.build(spec)
-    return effnet_jax.predictor(model, _seeded_variables(spec, model))
+    variables = seeded_variables.of_timm(spec, SEED)
+    return effnet_jax.predictor(efficientnet.build(spec), variables)
   from networks import amoebanet, layers, resnet
 
   if network == 'resnet152':
@@ -113,23 +115,6 @@ def _xla(network, folder):
     return layers.predictor(resnet.forward, weights)
   weights = layers.random_weights(amoebanet.layers_of())
   return layers.predictor(amoebanet.forward, weights)
-
-
-def _seeded_variables(spec, model):
-  """Returns what `write_networks` gives to timm's network of the name."""
-  from effnet_jax.models import efficientnet
-  from effnet_jax.weights import copier
-  from effnet_jax.weights.layouts import pytorch
-
-  shapes, entries = efficientnet.shapes(model), pytorch.TIMM.entries(spec)
-  arrays = {}
-  for entry in entries:
-    leaf = shapes
-    for key in entry.path:
-      leaf = leaf[key]
-    theirs = entry.transform.write(np.broadcast_to(np.float32(0), leaf.shape))
-    arrays[entry.key] = seeded.array(SEED, entry.key, theirs.shape)
-  return copier.read(arrays, pytorch.TIMM, entries, shapes, spec.name)
 
 
 def _torch(network, folder, compiled):

@@ -43,22 +43,13 @@ def _nchw(array):
 @functools.cache
 def _network(model):
   """Returns our network and what `seeded` gives to timm's of the name."""
+  import seeded_variables
+
   from effnet_jax.models import efficientnet, variants
-  from effnet_jax.weights import copier
-  from effnet_jax.weights.layouts import pytorch
 
   # Where the variant is measured at the size of its training.
   spec = variants.get_spec(model, resolution=MODELS[model][0])
-  network = efficientnet.build(spec)
-  shapes, entries = efficientnet.shapes(network), pytorch.TIMM.entries(spec)
-  arrays = {}
-  for entry in entries:
-    leaf = shapes
-    for key in entry.path:
-      leaf = leaf[key]
-    theirs = entry.transform.write(np.broadcast_to(np.float32(0), leaf.shape))
-    arrays[entry.key] = seeded.array(SEED, entry.key, theirs.shape)
-  return network, copier.read(arrays, pytorch.TIMM, entries, shapes, spec.name)
+  return efficientnet.build(spec), seeded_variables.of_timm(spec, SEED)
 
 
 @functools.cache

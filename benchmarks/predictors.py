@@ -20,11 +20,10 @@ from pathlib import Path
 import jax
 import numpy as np
 import seeded
+import seeded_variables
 
 import effnet_jax
 from effnet_jax.models import efficientnet, variants
-from effnet_jax.weights import copier
-from effnet_jax.weights.layouts import pytorch
 
 RESULTS = Path(__file__).resolve().parent / 'results'
 LIMIT = 1e-4
@@ -37,15 +36,7 @@ def compare(name: str) -> dict:
   """Returns the largest difference of a variant's logits, relative."""
   spec = variants.get_spec(name)
   model = efficientnet.build(spec)
-  shapes, entries = efficientnet.shapes(model), pytorch.TIMM.entries(spec)
-  arrays = {}
-  for entry in entries:
-    leaf = shapes
-    for key in entry.path:
-      leaf = leaf[key]
-    theirs = entry.transform.write(np.broadcast_to(np.float32(0), leaf.shape))
-    arrays[entry.key] = seeded.array(SEED, entry.key, theirs.shape)
-  variables = copier.read(arrays, pytorch.TIMM, entries, shapes, name)
+  variables = seeded_variables.of_timm(spec, SEED)
   images = seeded.images(SEED, IMAGES, RESOLUTION)
   apply = jax.jit(
     lambda v, x: model.apply(v, x, train=False)[0], compiler_options=OPTIONS
