@@ -37,7 +37,7 @@ _PROCESS_COUNT = flags.DEFINE_integer(
 _PROCESS_ID = flags.DEFINE_integer('process_id', None, 'Of this one, from 0.')
 
 
-def main(argv: list[str]) -> int:
+def main(argv: list[str], tune: bool = False) -> int:
   # Intentionally short: what can be imported and tested is in effnet_jax.
   if {'-h', '--help', '-help'} & set(argv):
     print(__doc__, flags.FLAGS.module_help('effnet_jax.flags'))
@@ -50,7 +50,7 @@ def main(argv: list[str]) -> int:
       raise errors.UserError('--workdir is missing, e.g. --workdir=runs/b0')
     logging.set_verbosity(logging.WARNING)
     several = _DISTRIBUTED.value or _COORDINATOR.value or _PROCESS_COUNT.value
-    if not several:
+    if tune and not several:  # a cluster's launcher has set its own
       environment.tune_malloc()
     environment.keep_compiled()
 
@@ -78,4 +78,4 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == '__main__':
-  sys.exit(main(sys.argv))
+  sys.exit(main(sys.argv, tune=True))

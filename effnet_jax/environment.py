@@ -13,6 +13,7 @@ import importlib.util
 import os
 import platform
 import sys
+import zlib
 from pathlib import Path
 
 SWITCH = 'EFFNET_JAX_TUNE'
@@ -34,12 +35,13 @@ def tune_malloc() -> None:
 
   The same process, interpreter, flags and arguments, and one line on stderr.
   A training step takes a half to two thirds of the time, and no more memory
-  (benchmarks/huge_pages.py measures it; a device a core, which changes the
-  numbers, adds nothing to it). It returns, and nothing happens, where
+  (benchmarks/huge_pages.py measures it, beside a device a core, which changes
+  the numbers). It returns, and nothing happens, where
 
   - EFFNET_JAX_TUNE=0 is in the environment, as it is after the restart;
   - the environment already says anything about malloc;
   - this is not Linux with glibc;
+  - the program came through a pipe, which is read by now;
   - training will not be on a CPU: JAX_PLATFORMS begins with something else, or
     is not set and there is a plugin of JAX for other devices, or a TPU.
 
@@ -51,6 +53,7 @@ def tune_malloc() -> None:
     or not _has_glibc()
     or not _cpu_trains()
     or not sys.executable
+    or '-' in sys.orig_argv[1:]
   ):
     return
   print(
@@ -84,6 +87,13 @@ def keep_freed_pages() -> None:
     libc.mallopt(parameter, value)
 
 
+def cores() -> int:
+  """Returns how many processor cores this process may use."""
+  if hasattr(os, 'sched_getaffinity'):  # not on macOS
+    return len(os.sched_getaffinity(0))
+  return os.cpu_count() or 1
+
+
 def _malloc_is_chosen():
   return any(
     name == 'GLIBC_TUNABLES' or name.startswith('MALLOC_')
@@ -114,7 +124,8 @@ def _cpu_trains():
 def keep_compiled() -> None:
   """Lets JAX, not yet imported, keep what it compiles for the next process.
 
-  In effnet_jax/compiled of $XDG_CACHE_HOME or ~/.cache, at most `CACHE_BYTES`
+  In effnet_jax/compiled of $XDG_CACHE_HOME or ~/.cache, apart for every jaxlib
+  and kind of processor (a home may be many machines'), at most `CACHE_BYTES`
   there when a process starts, those longest unread deleted first. A directory
   of the user's choice (JAX_COMPILATION_CACHE_DIR) is left to them, as is
   JAX_ENABLE_COMPILATION_CACHE=0. Without a place to write nothing is kept.
@@ -123,17 +134,31 @@ def keep_compiled() -> None:
     return
   try:
     base = os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache'
-    directory = Path(base) / 'effnet_jax' / 'compiled'
+    kept = Path(base) / 'effnet_jax' / 'compiled'
+    directory = kept / _jaxlib_and_processor()
     # Entries are run: nobody else may write there.
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    kept.mkdir(mode=0o700, parents=True, exist_ok=True)
+    directory.mkdir(mode=0o700, exist_ok=True)
+    status = kept.stat()
   except (OSError, RuntimeError):  # no home
     return
-  if not os.access(directory, os.W_OK):
+  foreign = status.st_uid != os.getuid() or status.st_mode & 0o022
+  if foreign or not os.access(directory, os.W_OK):
     return
-  _delete_oldest(directory, CACHE_BYTES)
+  _delete_oldest(kept, CACHE_BYTES)
   os.environ['JAX_COMPILATION_CACHE_DIR'] = str(directory)
   # The hundreds of small functions before the first step cost seconds too.
   os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0')
+
+
+def _jaxlib_and_processor():
+  """A name for what may run what was compiled here."""
+  about = [platform.machine()]
+  with contextlib.suppress(OSError):  # Linux alone has it
+    lines = Path('/proc/cpuinfo').read_text().splitlines()
+    about += sorted({x for x in lines if x.startswith(('flags', 'model name'))})
+  version = importlib.metadata.version('jaxlib')
+  return f'{version}-{zlib.crc32(chr(10).join(about).encode()):08x}'
 
 
 def _delete_oldest(directory, limit):
@@ -143,8 +168,8 @@ def _delete_oldest(directory, limit):
   and its time stamp leaves a directory to which JAX adds nothing any more.
   """
   entries = []
-  with contextlib.suppress(OSError):
-    for path in directory.iterdir():
+  for path in directory.glob('*/*'):
+    with contextlib.suppress(OSError):  # another process was first
       status = path.stat()
       last = max(status.st_atime, status.st_mtime)
       entries.append((last, status.st_size, path))

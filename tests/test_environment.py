@@ -1,5 +1,6 @@
 """What a process is given before JAX starts, in processes of their own."""
 
+import importlib.metadata
 import json
 import os
 import subprocess
@@ -214,12 +215,15 @@ def _compile(**variables):
 
 
 def test_a_second_process_finds_what_the_first_compiled(tmp_path):
-  expected = str(tmp_path / 'effnet_jax' / 'compiled')
+  kept = tmp_path / 'effnet_jax' / 'compiled'
   cache = {'XDG_CACHE_HOME': str(tmp_path)}
-  assert _compile(**cache) == (expected, 0)
-  assert (tmp_path / 'effnet_jax' / 'compiled').stat().st_mode & 0o77 == 0
+  first, hits = _compile(**cache)
+  assert Path(first).parent == kept and hits == 0
+  # One for every jaxlib and processor.
+  assert Path(first).name.startswith(importlib.metadata.version('jaxlib'))
+  assert kept.stat().st_mode & 0o77 == 0
   directory, hits = _compile(**cache)
-  assert directory == expected and hits > 0
+  assert directory == first and hits > 0
   # JAX's own switch.
   assert _compile(**cache, JAX_ENABLE_COMPILATION_CACHE='0')[1] == 0
 
@@ -249,8 +253,19 @@ def test_the_cache_is_where_caches_are(cache_variables, tmp_path):
   cache_variables.setenv('HOME', str(tmp_path))
   environment.keep_compiled()
   expected = tmp_path / '.cache' / 'effnet_jax' / 'compiled'
-  assert os.environ['JAX_COMPILATION_CACHE_DIR'] == str(expected)
-  assert expected.is_dir()
+  directory = Path(os.environ['JAX_COMPILATION_CACHE_DIR'])
+  assert directory.parent == expected and directory.is_dir()
+
+
+def test_a_directory_that_others_may_write_is_left_alone(
+  cache_variables, tmp_path
+):
+  directory = tmp_path / 'effnet_jax' / 'compiled'
+  directory.mkdir(parents=True)
+  directory.chmod(0o777)
+  cache_variables.setenv('XDG_CACHE_HOME', str(tmp_path))
+  environment.keep_compiled()
+  assert 'JAX_COMPILATION_CACHE_DIR' not in os.environ
 
 
 def test_no_place_to_write_is_no_cache(cache_variables, tmp_path):
@@ -266,7 +281,7 @@ def test_no_place_to_write_is_no_cache(cache_variables, tmp_path):
 
 
 def test_those_longest_unread_go_first(cache_variables, tmp_path):
-  directory = tmp_path / 'effnet_jax' / 'compiled'
+  directory = tmp_path / 'effnet_jax' / 'compiled' / 'of another processor'
   directory.mkdir(parents=True)
   for name, size, written, read in (
     ('old', 30, 1000, 1000),

@@ -181,7 +181,8 @@ def _counted(compiled, chip, seconds, known):
       arithmetic, crossing / chip.bytes_per_second
     )
   return Check(
-    fits=peak is None or peak <= chip.hbm_bytes,
+    # It is compiled; of some devices the memory is not known.
+    fits=not peak or not chip.hbm_bytes or peak <= chip.hbm_bytes,
     hbm_bytes=chip.hbm_bytes,
     peak_bytes=peak,
     flops=flops,

@@ -46,6 +46,8 @@ def largest_batch(
   if check.batch_per_chip < 2:
     return None
   high, low = check, measure(check.batch_per_chip // 2)
+  if low.batch_per_chip >= high.batch_per_chip:  # whole parts allow no half
+    return None
   best, below = (low if low.fits else None), check.batch_per_chip
   for _ in range(tries):
     batch = max(min(_where_full(low, high), below - 1), 1)
@@ -54,6 +56,8 @@ def largest_batch(
     found = measure(batch)
     if found.fits:
       return found
+    if found.batch_per_chip >= below:  # whole parts allow no less
+      break
     below = int(0.97 * found.batch_per_chip)
     if below < 2:
       break

@@ -156,7 +156,11 @@ class TrainIterator(Iterator[Batch]):
     if self._batches is None:
       reader = dataclasses.replace(self._reader, start=self._examples)
       self._batches = running.batches(reader, sys.maxsize, self._workers)
-    batch, bad = next(self._batches)
+    try:
+      batch, bad = next(self._batches)
+    except BaseException:
+      self.close()  # a piece may be lost: the next call begins this batch anew
+      raise
     self._bad.add(bad)
     self._examples += self._reader.global_batch
     return batch

@@ -3,7 +3,6 @@
 grain does the former. What waits is bounded in bytes: see `read_ahead`.
 """
 
-import os
 import signal
 import sys
 import threading
@@ -13,6 +12,7 @@ import grain
 import numpy as np
 from absl import flags
 
+from effnet_jax import environment
 from effnet_jax.data.readers import BadList, Batch, Reader
 from effnet_jax.data.scratch import Recycler
 from effnet_jax.errors import UserError
@@ -136,13 +136,7 @@ def _numbers(reader, count):
 
 
 def _threads() -> int:
-  return min(_cores(), _MAX_THREADS)
-
-
-def _cores() -> int:
-  if hasattr(os, 'sched_getaffinity'):  # not on macOS
-    return len(os.sched_getaffinity(0))
-  return os.cpu_count() or 1
+  return min(environment.cores(), _MAX_THREADS)
 
 
 def _start_worker(index: int, count: int) -> None:

@@ -12,6 +12,8 @@ import weakref
 import numpy as np
 
 _kept = threading.local()
+# What is larger is not kept: an image in a thousand, in every thread.
+_MOST_BYTES = 2**25
 
 
 def array(name: str, shape: tuple[int, ...], dtype: type) -> np.ndarray:
@@ -24,7 +26,8 @@ def array(name: str, shape: tuple[int, ...], dtype: type) -> np.ndarray:
   memory = getattr(_kept, name, None)
   if memory is None or memory.size < count or memory.dtype != dtype:
     memory = np.empty(count, dtype)
-    setattr(_kept, name, memory)
+    if memory.nbytes <= _MOST_BYTES:
+      setattr(_kept, name, memory)
   return memory[:count].reshape(shape)
 
 

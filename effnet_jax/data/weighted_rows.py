@@ -32,7 +32,7 @@ def _compiled(source: types.Type, result: types.Type) -> Callable[..., Sums]:
     )
     try:
       return compiled(cache=True)(function)
-    except RuntimeError:  # there is nowhere to keep it
+    except (RuntimeError, OSError):  # there is nowhere to keep it
       return compiled()(function)
 
   return compile_

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -10,11 +9,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import jax.numpy as jnp
 import numpy as np
 
-from effnet_jax import model_arguments
+from effnet_jax import environment, model_arguments
 from effnet_jax.arguments import ArgumentParser
 from effnet_jax.data import class_names, image_files
 from effnet_jax.data.preprocess import DecodeError, Preprocess
 from effnet_jax.errors import UserError
+from effnet_jax.inference import cores
 from effnet_jax.inference.predictor import predictor
 from effnet_jax.models import efficientnet
 from effnet_jax.models.normalize import normalize
@@ -118,10 +118,11 @@ def _outcomes(
   spec = weights.spec
   logits_of = predictor(efficientnet.build(spec), weights.variables)
   preprocess = Preprocess.of(spec, exif_orientation=True)
-  shape = (batch_size, spec.resolution, spec.resolution, 3)
   for paths, images in _read_ahead(files, preprocess, batch_size):
-    # Padded to one shape: every other would be compiled anew.
-    batch = np.zeros(shape, np.uint8)
+    # Padded to one shape, for every other would be compiled anew; not where
+    # images go through one by one.
+    count = len(paths) if cores.is_default() else batch_size
+    batch = np.zeros((count, spec.resolution, spec.resolution, 3), np.uint8)
     for row, image in enumerate(images):
       if not isinstance(image, DecodeError):
         batch[row] = image
@@ -142,7 +143,7 @@ def _read_ahead(
   files: Sequence[str], preprocess: Preprocess, batch_size: int
 ) -> Iterator[tuple[Sequence[str], list[np.ndarray | DecodeError]]]:
   """Yields batches; the next is read by threads while one is used."""
-  threads = min(os.cpu_count() or 1, _MAX_THREADS)
+  threads = min(environment.cores(), _MAX_THREADS)
   with ThreadPoolExecutor(threads) as pool:
     waiting: list[tuple[Sequence[str], list[Future]]] = []
     for start in range(0, len(files), batch_size):

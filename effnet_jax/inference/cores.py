@@ -6,7 +6,6 @@ one by one, each core with its own; small ones in groups of an image's size.
 """
 
 import functools
-import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -50,7 +49,9 @@ def compiled(
     jax.jit(forward, compiler_options=options), weights
   )
   return lambda images: (
-    run(function, images) if holds(images) else function(images)
+    run(function, images)
+    if is_default() and holds(images)
+    else function(images)
   )
 
 
@@ -76,13 +77,14 @@ def run(function: Callable[[Any], jax.Array], images: Any) -> jax.Array:
 
   Args:
     function: [m, h, w, 3] to [m, ...], for any m.
-    images: [n, h, w, 3], on CPU.
+    images: [n, h, w, 3], on CPU, which is JAX's default: the threads know
+      nothing of what the caller's thread has set for itself.
 
   Returns:
     [n, ...], computed when this returns.
   """
   count, height, width, _ = images.shape
-  cores = len(os.sched_getaffinity(0))
+  cores = environment.cores()
   group = max(1, _GROUP // (height * width))
   group = min(group, -(-count // cores))
   if group >= count:

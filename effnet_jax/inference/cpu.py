@@ -22,12 +22,13 @@ _POWER_OF_TWO = (
 )
 
 
+@jax.custom_jvp
 def silu(x: jax.Array) -> jax.Array:
   """x / (1 + exp(-x)), without XLA's exponential.
 
   On CPU, where half of B0's time beside the products is SiLU, it takes 0.6 of
   the time of `jax.nn.silu`, and differs by rounding: 1e-6 of the larger of
-  |x| and 1. It has no derivative.
+  |x| and 1.
 
   Args:
     x: any shape. bfloat16 is computed in float32.
@@ -45,6 +46,14 @@ def silu(x: jax.Array) -> jax.Array:
   bits = lax.bitcast_convert_type(fraction, jnp.int32) + (shift << 23)
   exponential = lax.bitcast_convert_type(bits, jnp.float32)
   return (wide / (1 + exponential)).astype(x.dtype)
+
+
+@silu.defjvp
+def _silu_jvp(primals, tangents):
+  # Of what is rounded and cast bit by bit JAX would take zero.
+  (x,), (tangent,) = primals, tangents
+  y, sigmoid = silu(x), jax.nn.sigmoid(x)
+  return y, tangent * (sigmoid + y * (1 - sigmoid))
 
 
 def mean(x: jax.Array) -> jax.Array:

@@ -22,10 +22,11 @@ def predictor(
   """Returns a function from images to logits, equal to `model.apply`.
 
   Batch norm is folded, the rest compiled: once for every shape of a batch, so
-  give batches of few shapes. On CPU the images of a batch go through one by one
-  and on all cores (`cores.run`), so that one size of image is compiled once. It
-  may be called within another `jax.jit`. Making one on CPU lets malloc keep
-  freed memory (`environment.keep_freed_pages`; EFFNET_JAX_TUNE=0: not).
+  give batches of few shapes. On CPU the images go through one by one, small
+  ones in groups, on all cores (`cores.run`); there what a thread sets for
+  itself, such as `jax.default_matmul_precision`, counts at batch 1 alone. It
+  may be called within `jax.jit` and `jax.grad`. Making one on CPU lets malloc
+  keep freed memory (`environment.keep_freed_pages`; EFFNET_JAX_TUNE=0: not).
 
   Args:
     model: the network; its `depthwise` counts, its `dtype` doesn't.
@@ -53,11 +54,12 @@ def predictor(
   folded = jax.tree.map(jnp.asarray, network.fold(spec, variables))
   forward = lambda folded, images: network.forward(spec, folded, images, ops)[0]
   run = cores.compiled(forward, folded, compiler_options)
+  traced = jax.jit(forward)  # whoever traces compiles it with the rest
 
   def predict(images):
     network.check_images(images)
     if isinstance(images, jax.core.Tracer):
-      return forward(folded, images)  # compiled by whoever traces
+      return traced(folded, images)
     return run(images)
 
   return predict

@@ -46,6 +46,8 @@ class BatchNorm(nn.Module):
   ) -> jax.Array:
     """Normalises and activates; with a gate also gates and projects.
 
+    No gradient flows through the statistics that it leaves in `batch_stats`.
+
     Args:
       x: [n, h, w, c], a convolution's output.
       activation: None for none.
@@ -60,6 +62,10 @@ class BatchNorm(nn.Module):
     Returns:
       [n, h, w, c], or what `project` makes of it.
     """
+    if gate is not None and kernel is not None:
+      raise ValueError('a norm takes a gate or a kernel, not both')
+    if project is not None and gate is None:
+      raise ValueError('a norm projects only what it gates')
     channels = x.shape[-1] if kernel is None else kernel.shape[-1]
     scale = self.param('scale', nn.initializers.ones, (channels,))
     bias = self.param('bias', nn.initializers.zeros, (channels,))

@@ -262,3 +262,30 @@ def test_the_data_room_loads_no_model():
   )
   assert out.stdout.strip() == '[] []'
   assert pipeline.__doc__
+
+
+class _Interrupted(ArraySource):
+  """Fails once, as a notebook's Ctrl-C or a passing error of a disk does."""
+
+  def __getitem__(self, index):
+    if index == 7 and not self.failed:
+      self.failed = True
+      raise OSError('once')
+    return super().__getitem__(index)
+
+
+def test_after_an_error_the_same_batch_comes():
+  source = _levels(20)
+  expected = _labels(source, 8)
+  broken = _levels(20)
+  broken.__class__, broken.failed = _Interrupted, False
+  iterator = train_batches(broken, PLAIN, batch_size=5, seed=0)
+  found, errors = [], 0
+  while len(found) < 8:
+    try:
+      found.append(next(iterator)['label'])
+    except OSError:
+      errors += 1
+  iterator.close()
+  assert errors == 1
+  assert np.array_equal(np.concatenate(found), expected)

@@ -49,7 +49,7 @@ def test_one_image_stays_in_the_callers_thread():
 
 def test_small_images_go_in_groups(monkeypatch):
   """32 pixels: 64 images are one of 256; each core gets some all the same."""
-  monkeypatch.setattr('os.sched_getaffinity', lambda _: {0, 1})
+  monkeypatch.setattr('effnet_jax.environment.cores', lambda: 2)
   calls = []
   cores.run(_recorded(calls), _images(200, 32))
   assert sorted(count for count, _ in calls) == [8, 64, 64, 64]

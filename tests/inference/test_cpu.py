@@ -31,6 +31,13 @@ def test_silu_beyond_float32():
   assert np.isnan(cpu.silu(np.float32(np.nan)))
 
 
+def test_silu_has_its_derivative():
+  x = np.linspace(-30, 30, 2001, dtype=np.float32)
+  found = jax.vmap(jax.grad(cpu.silu))(x)
+  expected = jax.vmap(jax.grad(jax.nn.silu))(x)
+  np.testing.assert_allclose(found, expected, atol=2e-6)
+
+
 def test_silu_keeps_bfloat16():
   x = jnp.linspace(-20, 20, 1001, dtype=jnp.bfloat16)
   found = cpu.silu(x)

@@ -213,3 +213,19 @@ def test_other_images_are_refused(tiny, images, match):
 def test_unknown_dtype(tiny):
   with pytest.raises(errors.UserError, match='did you mean bfloat16'):
     predictor(*tiny, dtype='bfloat1')
+
+
+def test_the_gradient_is_that_of_the_network():
+  """Of saliency maps and attacks; CPU's forms of operations have their own."""
+  model = efficientnet.build(_shallow(variants.get_spec('b0')))
+  variables, images = _variables(model), _images((1, 32, 32, 3))
+  predict = predictor(model, variables, compiler_options=_OPTIONS)
+
+  def score(logits_of):
+    return jax.grad(lambda images: jnp.sin(logits_of(images)).sum())(images)
+
+  expected = score(lambda images: model.apply(variables, images)[0])
+  found = score(predict)
+  scale = np.abs(expected).max()
+  assert scale > 0
+  np.testing.assert_allclose(found / scale, expected / scale, atol=1e-4)
