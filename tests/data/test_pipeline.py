@@ -253,7 +253,8 @@ def test_the_data_room_loads_no_model():
   code = (
     'import sys, effnet_jax.data.pipeline as p; '
     'print([m for m in sys.modules if m.startswith("effnet_jax.") '
-    'and not m.startswith(("effnet_jax.data", "effnet_jax.errors"))], '
+    'and not m.startswith(("effnet_jax.data", "effnet_jax.errors", '
+    '"effnet_jax.environment"))], '
     '[m for m in ("tensorflow", "tensorflow_datasets", "torch", "sklearn") '
     'if m in sys.modules])'
   )
