@@ -12,7 +12,7 @@ class TfdsSource:
   """One split of a prepared data set; images stay encoded.
 
   Args:
-    data: random access to examples, serialized.
+    data: random access to examples: `image`, encoded, and `label`.
     kept: the indices within the split.
     class_names: one a class.
     title: what `repr` shows.
@@ -38,11 +38,12 @@ class TfdsSource:
     position = self._kept[index]
     name = f'{self._title} {self._split}[{position}]'
     try:
-      image, label = _image_and_label(self._data[position])
+      example = self._data[position]
     # ArrayRecord raises what its C++ gives: no common class below Exception.
     except Exception as error:
       raise DecodeError(name, f'cannot be read: {error}') from error
-    return {'image': image, 'label': label, 'name': name}
+    label = int(example['label'])
+    return {'image': example['image'], 'label': label, 'name': name}
 
   def __repr__(self) -> str:
     return f'tfds({self._title}, {self._split}, {len(self)} examples)'
@@ -72,17 +73,25 @@ def open_tfds(name: str, split: str, path: str = '') -> TfdsSource:
     split_name, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
   )
   class_names = tuple(builder.info.features['label'].names)
-  return TfdsSource(data, kept, class_names, builder.info.name, split_name)
+  return TfdsSource(
+    _Parsed(data), kept, class_names, builder.info.name, split_name
+  )
 
 
-def _image_and_label(serialized: bytes) -> tuple[bytes, int]:
+class _Parsed:
   """What TFDS gives with SkipDecoding, in a quarter of the time."""
-  from tensorflow_datasets.proto import tf_example_pb2
 
-  feature = tf_example_pb2.Example.FromString(serialized).features.feature
-  (image,) = feature['image'].bytes_list.value
-  (label,) = feature['label'].int64_list.value
-  return image, label
+  def __init__(self, serialized: Any):
+    self._serialized = serialized
+
+  def __getitem__(self, index: int) -> dict[str, Any]:
+    from tensorflow_datasets.proto import tf_example_pb2
+
+    example = tf_example_pb2.Example.FromString(self._serialized[index])
+    feature = example.features.feature
+    (image,) = feature['image'].bytes_list.value
+    (label,) = feature['label'].int64_list.value
+    return {'image': image, 'label': label}
 
 
 def _check_features(tfds: Any, builder: Any, name: str) -> None:
