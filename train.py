@@ -50,7 +50,7 @@ def main(argv: list[str], tune: bool = False) -> int:
       raise errors.UserError('--workdir is missing, e.g. --workdir=runs/b0')
     logging.set_verbosity(logging.WARNING)
     several = _DISTRIBUTED.value or _COORDINATOR.value or _PROCESS_COUNT.value
-    if tune and not several:  # a cluster's launcher has set its own
+    if tune and not several:  # whoever launches many sets their environment
       environment.tune_malloc()
     environment.keep_compiled()
 
