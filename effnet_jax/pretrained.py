@@ -4,8 +4,6 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 from etils import epath
 
 from effnet_jax import errors
@@ -76,7 +74,7 @@ def create_model(
     **overrides,
   )
   model = efficientnet.build(weights.spec, dtype, depthwise)
-  return model, jax.tree.map(jnp.array, weights.variables)
+  return model, efficientnet.on_device(weights.variables)
 
 
 def load(
@@ -100,7 +98,7 @@ def load(
   """
   weights = read(source, name, ema=ema)
   model = efficientnet.build(weights.spec)
-  return model, jax.tree.map(jnp.array, weights.variables)
+  return model, efficientnet.on_device(weights.variables)
 
 
 def read(

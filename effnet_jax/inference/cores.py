@@ -44,7 +44,7 @@ def compiled(
   if is_default():
     options = OPTIONS | options
     environment.keep_freed_pages()
-  weights = jax.tree.map(jnp.asarray, weights)
+  weights = jax.device_put(weights)
   function = functools.partial(
     jax.jit(forward, compiler_options=options), weights
   )

@@ -51,7 +51,7 @@ def predictor(
     raise errors.UserError(f'unknown dtype {dtype!r}: {near}')
   spec = model.spec
   ops = JaxOperations(jnp.dtype(dtype), model.depthwise)
-  folded = jax.tree.map(jnp.asarray, network.fold(spec, variables))
+  folded = jax.device_put(network.fold(spec, variables))
   forward = lambda folded, images: network.forward(spec, folded, images, ops)[0]
   run = cores.compiled(forward, folded, compiler_options)
   traced = jax.jit(forward)  # whoever traces compiles it with the rest

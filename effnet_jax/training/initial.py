@@ -3,7 +3,6 @@
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from effnet_jax import errors, pretrained
@@ -52,7 +51,7 @@ def variables(
       f'config.init_from={config.init_from} holds another network than '
       f'config.model ({config.model.name} with its overrides)'
     )
-  return jax.tree.map(jnp.array, weights.variables)
+  return efficientnet.on_device(weights.variables)
 
 
 def _as_flag(value: Any) -> str:

@@ -251,6 +251,7 @@ def build(
     raise errors.UserError(
       f'unknown config.objective.name {config.objective.name!r}: {near}'
     )
+  create = functools.partial(state.create, optimizer=tx)
   to_input = functools.partial(normalize.normalize, spec=model.spec)
   train_step = functools.partial(
     step.train_step,
@@ -266,10 +267,9 @@ def build(
     model=model,
     total_steps=total_steps,
     schedule=schedule,
-    init=lambda: state.create(initial.variables(config, model), tx),
-    abstract_state=lambda: jax.eval_shape(
-      functools.partial(state.create, optimizer=tx), efficientnet.shapes(model)
-    ),
+    # One program: a small one for each shape takes 350 MiB on CPU.
+    init=lambda: jax.jit(create)(initial.variables(config, model)),
+    abstract_state=lambda: jax.eval_shape(create, efficientnet.shapes(model)),
     train_step=parallel.pmap_train(train_step, devices),
     eval_step=parallel.pmap_eval(
       accuracy.eval_step(model.apply, to_input), devices
