@@ -45,6 +45,29 @@ def test_fresh_weights(quickstart_spec):
   assert _equal(_variables(_config(seed=3)), efficientnet.init(model, 3))
 
 
+@pytest.fixture
+def state():
+  config = _config()
+  config.data.train_examples = 1000
+  return program.build(config, jax.devices()[:1]).init()
+
+
+def test_no_buffer_of_the_state_appears_twice(state):
+  # A buffer that is donated twice ends the process.
+  leaves = jax.tree.leaves(state)
+  assert len({leaf.unsafe_buffer_pointer() for leaf in leaves}) == len(leaves)
+
+
+def test_few_programs_are_compiled_for_the_state(caplog, request):
+  # One a shape, they were two hundred for B0: seconds, and 400 MiB.
+  jax.clear_caches()
+  with jax.log_compiles(), caplog.at_level('WARNING', logger='jax'):
+    made = request.getfixturevalue('state')
+  compiled = [m for m in caplog.messages if m.startswith('Compiling ')]
+  shapes = {leaf.shape for leaf in jax.tree.leaves(made)}
+  assert 0 < len(compiled) <= 6 < len(shapes)
+
+
 def _like_quickstart(spec):
   return {'mean': spec.mean, 'std': spec.std}
 
