@@ -8,20 +8,18 @@ not compiled again (--again does). A row that takes more than 60 minutes of both
 cores or 20 GiB is given up and says so. Needs `pip install '.[tpu-compile]'`.
 """
 
-import argparse
 import dataclasses
 import json
 import os
-import platform
-import re
 import resource
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import reports
+
 ROOT = Path(__file__).resolve().parents[1]
-RESULTS = ROOT / 'benchmarks' / 'results'
 MINUTES, GIB = 60, 20
 CORES = os.cpu_count() or 1
 
@@ -108,37 +106,27 @@ def _resident(pid: int) -> int:
   return int(pages) * resource.getpagesize()
 
 
-def main() -> int:
-  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-  parser.add_argument('--only', metavar='REGEX', default='')
+def main() -> None:
+  parser = reports.parser(__doc__, 'compile_table', 'b0 v5e')
   parser.add_argument('--again', action='store_true')
-  parser.add_argument(
-    '--out', type=Path, default=RESULTS / 'compile_table.json'
-  )
   arguments = parser.parse_args()
-  rows = {}
-  if arguments.out.exists():
-    rows = json.loads(arguments.out.read_text())['rows']
-  for row in ROWS:
-    name = row.name()
-    if not re.search(arguments.only, name):
-      continue
+  rows = reports.read(arguments.out).get('rows', {})
+  known = {row.name(): row for row in ROWS}
+  for name in reports.matching(arguments.only, known):
     if name in rows and not arguments.again:
       continue
     print(f'{name} ...', flush=True)
-    rows[name] = compile_row(row)
-    ordered = {r.name(): rows[r.name()] for r in ROWS if r.name() in rows}
+    rows[name] = compile_row(known[name])
     report = {
       'command': 'python benchmarks/compile_table.py',
-      'machine': f'{CORES} cores, {platform.machine()}, shared with others: '
-      'compile seconds are no measurement',
+      'machine': f'{reports.cores()}, shared with others: compile seconds are '
+      'no measurement',
       'limits': {'minutes': MINUTES, 'gib': GIB},
-      'rows': ordered,
+      'rows': {name: rows[name] for name in known if name in rows},
     }
-    arguments.out.write_text(json.dumps(report, indent=2) + '\n')
+    reports.write(arguments.out, report)
     print(f'  {rows[name].get("failed", "compiled")}', flush=True)
-  return 0
 
 
 if __name__ == '__main__':
-  sys.exit(main())
+  main()

@@ -10,12 +10,9 @@ its published weights is quantised: the answers on random crops of photos,
 calibrated on crops of other photos. The results go to results/exports.json.
 """
 
-import argparse
 import dataclasses
 import importlib.util
-import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -24,7 +21,7 @@ from typing import Any
 
 import jax
 import numpy as np
-import runtimes
+import reports
 import seeded
 
 import effnet_jax
@@ -35,6 +32,10 @@ from effnet_jax.models.spec import ModelSpec
 from effnet_jax.weights import export as exporting
 
 FOLDER = Path(__file__).resolve().parent
+PACKAGES = (
+  *('python', 'jax', 'onnxruntime', 'openvino', 'tensorflow'),
+  'ai-edge-litert',
+)
 LIMIT = 1e-4  # of the largest value of the reference
 RUNTIMES = {
   'jax.export': 'stablehlo',
@@ -96,19 +97,16 @@ _PHOTO_PACKAGES = (
 
 
 def main() -> int:
-  parser = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
-  parser.add_argument('--cases', nargs='+', metavar='VARIANT')
+  names = list(dict.fromkeys(case.name for case in CASES))
+  parser = reports.parser(__doc__, 'exports')
+  parser.add_argument('--cases', nargs='+', choices=names, default=names)
   parser.add_argument('--no-int8', action='store_true')
-  parser.add_argument('--out', default=FOLDER / 'results' / 'exports.json')
   args = parser.parse_args()
-  cases = [c for c in CASES if not args.cases or c.name in args.cases]
+  cases = [case for case in CASES if case.name in args.cases]
   results = {
     'command': 'make parity',
-    'machine': f'{os.cpu_count()} cores, {platform.machine()}',
-    'versions': {
-      'python': platform.python_version(),
-      **runtimes.versions(),
-    },
+    'machine': reports.cores(),
+    'versions': reports.versions(PACKAGES),
     'limit': LIMIT,
     'exports': [row for case in cases for row in compare(case)],
   }
@@ -116,7 +114,7 @@ def main() -> int:
   if not args.no_int8:
     results['int8'] = [quantize(pixels) for pixels in (False, True)]
     good &= all(row['good'] for row in results['int8'])
-  Path(args.out).write_text(json.dumps(results, indent=2) + '\n')
+  reports.write(args.out, results)
   print(f'{args.out}: {"all within" if good else "NOT all within"} the limits')
   return 0 if good else 1
 

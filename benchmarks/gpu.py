@@ -21,16 +21,10 @@ what an image with jax, flax, optax, orbax, opencv and timm lacks comes by
 wheels). Without torch or timm ours is measured alone.
 """
 
-import argparse
-import json
-import sys
-from pathlib import Path
-
 import gpu_bench
+import reports
 import workers
 from gpu_bench import Case
-
-FOLDER = Path(__file__).resolve().parent
 
 _B0, _B4 = ('b0', 'tf_efficientnet_b0'), ('b4', 'tf_efficientnet_b4')
 _V2_S = ('v2_s', 'tf_efficientnetv2_s')
@@ -60,31 +54,26 @@ SMALL = tuple(
 )
 
 
-def main() -> int:
+def main() -> None:
   arguments = _parse()
   cases = SMALL if arguments.small else CASES
   bench = gpu_bench.Bench(arguments)
-  try:
-    report = bench.begin(arguments.out)
-    done = [row['case'] for row in report['rows']]
-    for case in cases:
-      if case.section not in arguments.only or case.key() in done:
-        continue
-      if bench.minutes() > arguments.minutes:
-        print(f'{arguments.minutes} minutes are over: call again to go on')
-        break
-      report['rows'].append(bench.run(case))
-      _write(arguments.out, report)
-      _show(report['rows'][-1])
-  except workers.WorkerError as error:
-    print(f'gpu: {error}', file=sys.stderr)
-    return 1
+  report = bench.begin(arguments.out)
+  done = [row['case'] for row in report['rows']]
+  for case in cases:
+    if case.section not in arguments.only or case.key() in done:
+      continue
+    if bench.minutes() > arguments.minutes:
+      print(f'{arguments.minutes} minutes are over: call again to go on')
+      break
+    report['rows'].append(bench.run(case))
+    reports.write(arguments.out, report)
+    _show(report['rows'][-1])
   print(f'{arguments.out}: {len(report["rows"])} of {len(cases)} cases')
-  return 0
 
 
 def _parse():
-  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser = reports.parser(__doc__, 'gpu')
   add = parser.add_argument
   add(
     '--only',
@@ -100,19 +89,14 @@ def _parse():
   add('--windows', type=int, default=5, metavar='N')
   add('--seconds', type=float, default=2.0, help='length of a window')
   add('--minutes', type=float, default=1e9, help='begin no case after them')
-  add('--out', type=Path, default=FOLDER / 'results' / 'gpu.json')
   return parser.parse_args()
-
-
-def _write(path, report):
-  scratch = path.with_suffix('.part')
-  scratch.write_text(json.dumps(report, indent=2) + '\n')
-  scratch.replace(path)
 
 
 def _show(row):
   case = row['case']
   what = f'{case["section"]} {case["variant"]} {row["batch"]}'
+  for name, error in row.get('errors_together', {}).items():
+    print(f'{what:24} {name:14} each alone, for together: {error}', flush=True)
   for name, result in row.get('competitors', {}).items():
     value = result.get('error') or f'{result["images_per_second"]:.1f} images/s'
     print(f'{what:24} {name:14} {value}', flush=True)
@@ -126,4 +110,4 @@ def _show(row):
 
 
 if __name__ == '__main__':
-  sys.exit(main())
+  workers.run(main)

@@ -1,8 +1,8 @@
 """How gpu.py measures: competitors in workers, window by window."""
 
 import argparse
+import contextlib
 import dataclasses
-import json
 import os
 import statistics
 import tempfile
@@ -11,11 +11,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import reports
 import workers
 
 FOLDER = Path(__file__).resolve().parent
 SECTIONS = ('training', 'profile', 'inference', 'depthwise')
-_OUT_OF_MEMORY = ('RESOURCE_EXHAUSTED', 'out of memory', 'OutOfMemory')
+_OUT_OF_MEMORY = (
+  *('RESOURCE_EXHAUSTED', 'out of memory', 'OutOfMemory', 'ALLOC_FAILED'),
+)
 _NO_COMMAND_BUFFERS = '--xla_gpu_enable_command_buffer='
 
 
@@ -87,13 +90,12 @@ class Bench:
       + ' --small' * self._arguments.small,
       'device': ours['device'],
       'bandwidth': ours['bandwidth'],
-      'machine': workers.machine(),
+      'machine': reports.machine(),
       'versions': ours['versions'] | versions,
       'peer': peer,
       'rows': [],
     }
-    if out.exists():
-      old = json.loads(out.read_text())
+    if old := reports.read(out):
       for name in ('command', 'device'):
         if old[name] != report[name]:
           raise workers.WorkerError(
@@ -121,14 +123,23 @@ class Bench:
   def _race(self, case):
     row: dict[str, Any] = {}
     for batch in case.batches:
-      together = self._together(case, batch)
-      competitors = together or self._alone(case, batch)
+      competitors = self._together(case, batch)
+      # Memory may be too small for all at once.
+      together = {
+        name: result['error']
+        for name, result in competitors.items()
+        if _too_large(result)
+      }
+      if together:
+        competitors = self._alone(case, batch)
       row = {
         'batch': batch,
-        'interleaved': together is not None,
+        'interleaved': not together,
         'competitors': competitors,
         'speedups': _speedups(competitors),
       }
+      if together:
+        row['errors_together'] = together
       if not any(map(_too_large, competitors.values())):
         break
     return row
@@ -164,27 +175,28 @@ class Bench:
       yield name, 'timm', {**common, **theirs, **option}
 
   def _together(self, case, batch):
-    """Returns each competitor's result; None where one of them fails.
+    """Returns each competitor's result; one that fails leaves the others.
 
-    Memory may be too small for all at once.
+    The first that memory is too small for ends it.
     """
-    pool: dict[str, workers.Worker] = {}
     results: dict[str, dict[str, Any]] = {}
-    try:
+    measured: dict[str, list] = {}
+    with contextlib.ExitStack() as stack:
+      pool = {}
       for name, framework, request in self._competitors(case, batch):
-        pool[name] = self._worker(framework)
-        results[name] = pool[name].ask('prepare', **request)
-      measured: dict[str, list] = {name: [] for name in pool}
+        pool[name] = stack.enter_context(self._worker(framework))
+        with _reported(results, name):
+          results[name] = pool[name].ask('prepare', **request)
+        if _too_large(results[name]):
+          return results
       for _ in range(self._arguments.windows):
-        for name, worker in pool.items():
-          measured[name].append(self._window(worker))
-      for name, worker in pool.items():
-        self._finish(results[name], measured[name], batch, worker)
-    except workers.WorkerError:
-      return None
-    finally:
-      for worker in pool.values():
-        worker.close()
+        for name in _unfailed(results):
+          with _reported(results, name):
+            window = self._window(pool[name])
+            measured.setdefault(name, []).append(window)
+      for name in _unfailed(results):
+        with _reported(results, name):
+          self._finish(results[name], measured[name], batch, pool[name])
     return results
 
   def _alone(self, case, batch):
@@ -194,16 +206,13 @@ class Bench:
       for name, framework, request in self._competitors(case, batch):
         if 'error' in results.get(name, {}):
           continue
-        with self._worker(framework) as worker:
-          try:
-            prepared = worker.ask('prepare', **request)
-            results.setdefault(name, prepared)
-            windows = measured.setdefault(name, [])
-            for _ in range(-(-self._arguments.windows // 2)):
-              windows.append(self._window(worker))
-            self._finish(results[name], windows, batch, worker)
-          except workers.WorkerError as error:
-            results[name] = {'error': str(error)}
+        with self._worker(framework) as worker, _reported(results, name):
+          prepared = worker.ask('prepare', **request)
+          results.setdefault(name, prepared)
+          windows = measured.setdefault(name, [])
+          for _ in range(-(-self._arguments.windows // 2)):
+            windows.append(self._window(worker))
+          self._finish(results[name], windows, batch, worker)
     return results
 
   def _window(self, worker):
@@ -221,7 +230,7 @@ class Bench:
 
   def _profile(self, case):
     (batch,) = case.batches
-    reports: dict[str, Any] = {}
+    profiles: dict[str, Any] = {}
     training = dataclasses.replace(case, section='training')
     # Kernels of a command buffer are launched as one, and have no names.
     flags = '' if self._arguments.device == 'cpu' else _NO_COMMAND_BUFFERS
@@ -229,13 +238,13 @@ class Bench:
     for name, framework, request in self._competitors(training, batch):
       if framework != 'ours':
         continue
-      with self._worker(framework, XLA_FLAGS=flags) as worker:
-        try:
-          worker.ask('prepare', **request)
-          reports[name] = worker.ask('profile')
-        except workers.WorkerError as error:
-          reports[name] = {'error': str(error)}
-    return {'batch': batch, 'profiles': reports}
+      with (
+        self._worker(framework, XLA_FLAGS=flags) as worker,
+        _reported(profiles, name),
+      ):
+        worker.ask('prepare', **request)
+        profiles[name] = worker.ask('profile')
+    return {'batch': batch, 'profiles': profiles}
 
   def _depthwise(self, case):
     (batch,) = case.batches
@@ -255,6 +264,19 @@ class Bench:
         worker.ask('depthwise', layer=layer, **common) for layer in layers
       ]
     return {'batch': batch, 'layers': rows}
+
+
+@contextlib.contextmanager
+def _reported(results, name):
+  """What a competitor could not do becomes its result."""
+  try:
+    yield
+  except workers.WorkerError as error:
+    results[name] = {'error': str(error)}
+
+
+def _unfailed(results):
+  return [name for name, result in results.items() if 'error' not in result]
 
 
 def _too_large(result):

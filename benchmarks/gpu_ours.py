@@ -1,19 +1,16 @@
 """effnet_jax on a GPU (or, to try it, a CPU), as a worker of gpu.py."""
 
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+import our_step
+import reports
 import workers
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # configs
-
-CLASSES, EXAMPLES = 1000, 1_281_167  # of ImageNet
 # Bytes a second by the vendors' data sheets. By what `device_kind` contains;
 # the first that fits.
 BANDWIDTH = {
@@ -62,8 +59,6 @@ def formulations() -> list[str]:
 
 
 def about() -> dict[str, Any]:
-  import importlib.metadata
-
   import jax
 
   try:
@@ -73,12 +68,11 @@ def about() -> dict[str, Any]:
       'JAX finds no GPU; install "jax[cuda12]>=0.10,<0.13", or try the script '
       'with --device cpu --small'
     ) from error
-  packages = ('jax', 'jaxlib', 'flax', 'optax')
   return {
     'device': device.device_kind,
     'bandwidth': bandwidth(device.device_kind),
     'formulations': formulations(),
-    'versions': {name: importlib.metadata.version(name) for name in packages},
+    'versions': reports.versions(('jax', 'jaxlib', 'flax', 'optax')),
   }
 
 
@@ -92,30 +86,14 @@ def training(
   """Returns the step of `effnet_jax.build`, on uint8 images on the device."""
   import jax
 
-  import effnet_jax
-  from configs import base
   from effnet_jax.training import parallel
 
-  config = base.get_config()
-  config.model.name = variant
+  config = our_step.config_of(variant, batch, **overrides)
   config.model.dtype = 'bfloat16'
   config.model.depthwise = formulation
-  config.model.overrides.update(overrides)
-  config.data.num_classes, config.data.train_examples = CLASSES, EXAMPLES
-  config.batch_size = config.evaluation.batch_size = batch
   devices = jax.devices()[:1]
-  program = effnet_jax.build(config, devices)
-  rng = np.random.default_rng(0)
-  shape = (batch, resolution, resolution, 3)
-  examples = parallel.shard(
-    {
-      'image': rng.integers(0, 256, shape, np.uint8),
-      'label': rng.integers(0, CLASSES, batch).astype(np.int32),
-    },
-    devices,
-  )
+  program, state, examples = our_step.start(config, resolution, devices)
   key = parallel.replicate(jax.random.key(0), devices)
-  state = parallel.replicate(program.init(), devices)
   compiled = program.train_step.lower(state, examples, key).compile()
 
   def step():

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import reports
 import workers
 
 CLASSES = 1000
@@ -12,8 +13,6 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def about() -> dict[str, Any]:
-  import importlib.metadata
-
   try:
     import timm  # noqa: F401
     import torch
@@ -25,10 +24,9 @@ def about() -> dict[str, Any]:
     raise workers.WorkerError('torch finds no GPU')
   torch.backends.cudnn.benchmark = True
   torch.set_float32_matmul_precision('high')
-  packages = ('torch', 'timm')
   return {
     'device': torch.cuda.get_device_name() if DEVICE == 'cuda' else 'cpu',
-    'versions': {name: importlib.metadata.version(name) for name in packages},
+    'versions': reports.versions(('torch', 'timm')),
   }
 
 

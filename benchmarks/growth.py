@@ -10,27 +10,21 @@ image), by least squares; compound scaling (paper, Eq. 3: depth 1.2^phi, width
 results/growth.json, the figure to growth.png beside it.
 """
 
-import argparse
 import json
 import math
-import os
-import platform
-import re
 import statistics
-import sys
-import time
 from collections.abc import Callable, Sequence
-from importlib import metadata
 from pathlib import Path
 
+import interleaved
 import numpy as np
+import our_step
+import reports
 
 from effnet_jax import environment
 from effnet_jax.models import macs, variants
 from effnet_jax.models.spec import ModelSpec
 
-ROOT = Path(__file__).resolve().parents[1]
-RESULTS = ROOT / 'benchmarks' / 'results'
 AXES = {
   'batch': (1, 2, 4, 8, 16, 32),
   'resolution': (112, 160, 224, 320, 448),
@@ -80,30 +74,15 @@ def inference(spec: ModelSpec, batch: int) -> Callable[[], None]:
 
 
 def training(spec: ModelSpec, batch: int) -> Callable[[], None]:
-  sys.path.insert(0, str(ROOT))  # configs
   import jax
 
-  import effnet_jax
-  from configs import base
-  from effnet_jax.training import parallel
-
-  config = base.get_config()
-  config.batch_size = config.evaluation.batch_size = batch
-  config.model.name = spec.name
-  for field in ('depth', 'width', 'resolution'):
-    config.model.overrides[field] = getattr(spec, field)
-  config.data.num_classes, config.data.train_examples = 1000, 1000 * batch
-  program = effnet_jax.build(config)
-  state = parallel.replicate(program.init(), program.devices)
-  shape = (batch, spec.resolution, spec.resolution, 3)
-  rng = np.random.default_rng(0)
-  images = parallel.shard(
-    {
-      'image': rng.integers(0, 256, shape, np.uint8),
-      'label': rng.integers(0, 1000, batch).astype(np.int32),
-    },
-    program.devices,
+  config = our_step.config_of(
+    *(spec.name, batch),
+    depth=spec.depth,
+    width=spec.width,
+    resolution=spec.resolution,
   )
+  program, state, images = our_step.start(config, spec.resolution)
   key = jax.random.key(0)
 
   def step():
@@ -126,7 +105,7 @@ def measure(
     batch = int(size) if axis == 'batch' else BATCH[work]
     call = WORK[work](spec, batch)
     call()  # compiles
-    calls.append(call)
+    calls.append(lambda call=call: interleaved.measure(call, 0, 1)[0])
     rows.append(
       {
         'work': work,
@@ -137,14 +116,9 @@ def measure(
         'macs': macs.count(spec).macs,
       }
     )
-  seconds: list[list[float]] = [[] for _ in calls]
-  for _ in range(rounds):
-    for call, taken in zip(calls, seconds, strict=True):
-      begun = time.perf_counter()
-      call()
-      taken.append(time.perf_counter() - begun)
-  for row, taken in zip(rows, seconds, strict=True):
-    milliseconds = 1e3 * statistics.median(taken) / row['batch']
+  times = interleaved.in_turns(dict(enumerate(calls)), rounds)
+  for number, row in enumerate(rows):
+    milliseconds = statistics.median(times[number]) / row['batch']
     row['milliseconds'] = round(milliseconds, 3)
   return rows
 
@@ -221,33 +195,37 @@ def draw(report: dict, path: Path) -> None:
 
 
 def main() -> None:
-  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser = reports.parser(__doc__, 'growth', 'training-width')
   parser.add_argument('--small', action='store_true', help='to try this script')
-  parser.add_argument('--only', metavar='REGEX', default='', help='work-axis')
-  parser.add_argument('--out', type=Path, default=RESULTS / 'growth.json')
   arguments = parser.parse_args()
+  small = arguments.small
+  cases = {
+    f'{work}-{axis}': (work, axis, sizes)
+    for work in WORK
+    for axis, sizes in (SMALL if small else AXES).items()
+  }
+  names = reports.matching(arguments.only, cases)
   environment.tune_malloc()  # as train.py is run
   environment.keep_compiled()
-  resolution = 32 if arguments.small else 224
-  rows = []
-  if arguments.out.exists():  # what is not measured again stays
-    rows = json.loads(arguments.out.read_text())['rows']
-  for work in WORK:
-    for axis, sizes in (SMALL if arguments.small else AXES).items():
-      if not re.search(arguments.only, f'{work}-{axis}'):
-        continue
-      rows = [r for r in rows if (r['work'], r['axis']) != (work, axis)]
-      rounds = SMALL_ROUNDS if arguments.small else ROUNDS
-      rows += measure(work, axis, sizes, resolution, rounds)
-      report = {
-        'command': 'python benchmarks/growth.py',
-        'machine': f'{os.cpu_count()} cores, {platform.machine()}',
-        'versions': {'jax': metadata.version('jax')},
-        'slopes': slopes(rows),
-        'rows': rows,
-      }
-      print(json.dumps(report['slopes'][-1]), flush=True)
-      arguments.out.write_text(json.dumps(report, indent=2) + '\n')
+  # What is not measured again stays.
+  rows = reports.read(arguments.out).get('rows', [])
+  for name in names:
+    work, axis, sizes = cases[name]
+    rows = [r for r in rows if (r['work'], r['axis']) != (work, axis)]
+    rows += measure(
+      *(work, axis, sizes),
+      resolution=32 if small else 224,
+      rounds=SMALL_ROUNDS if small else ROUNDS,
+    )
+    report = {
+      'command': 'python benchmarks/growth.py',
+      'machine': reports.cores(),
+      'versions': reports.versions(['jax']),
+      'slopes': slopes(rows),
+      'rows': rows,
+    }
+    print(json.dumps(report['slopes'][-1]), flush=True)
+    reports.write(arguments.out, report)
   draw(report, arguments.out.with_suffix('.png'))
 
 

@@ -12,17 +12,16 @@ other runtimes; the AmoebaNet part runs without. The results go to
 results/headline.json.
 """
 
-import argparse
-import json
+import functools
+import itertools
 import math
-import platform
 import statistics
-import sys
 import tempfile
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import interleaved
+import reports
 import workers
 from networks import amoebanet, resnet
 
@@ -36,52 +35,33 @@ PARTS = {
   'resnet152': ('resnet152', 'b1', 5.7),
   'amoebanet': ('amoebanet', 'b7', 6.1),
 }
-PACKAGES = ('jax', 'jaxlib', 'torch', 'timm', 'onnxruntime', 'openvino')
+PACKAGES = (
+  *('python', 'jax', 'jaxlib'),
+  *('torch', 'timm', 'onnxruntime', 'openvino'),
+)
 
 
-def main() -> int:
-  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def main() -> None:
+  parser = reports.parser(__doc__, 'headline')
   parser.add_argument(
     '--parts', nargs='+', choices=PARTS, default=list(PARTS), metavar='PART'
   )
   parser.add_argument('--runtimes', nargs='+', choices=RUNTIMES)
   parser.add_argument('--rounds', type=int, default=15, metavar='N')
-  parser.add_argument(
-    '--out', type=Path, default=FOLDER / 'results' / 'headline.json'
-  )
   arguments = parser.parse_args()
-  report = json.loads(arguments.out.read_text()) if _exists(arguments) else {}
-  report |= {
+  interleaved.begin()
+  report = reports.read(arguments.out) | {
     'command': 'python benchmarks/headline.py',
-    'machine': workers.machine(),
-    'versions': {'python': platform.python_version(), **_versions()},
+    'machine': reports.machine(),
+    'versions': reports.versions(PACKAGES),
     'batch': 1,
-    'threads': 2,
+    'threads': interleaved.THREADS,
     'dtype': 'float32',
   }
-  try:
-    for part in arguments.parts:
-      report[part] = compare(part, arguments.runtimes, arguments.rounds)
-      arguments.out.write_text(json.dumps(report, indent=2) + '\n')
-  except workers.WorkerError as error:
-    print(f'headline: {error}', file=sys.stderr)
-    return 1
+  for part in arguments.parts:
+    report[part] = compare(part, arguments.runtimes, arguments.rounds)
+    reports.write(arguments.out, report)
   print(f'{arguments.out} is written')
-  return 0
-
-
-def _exists(arguments):
-  return arguments.out.exists() and len(arguments.parts) < len(PARTS)
-
-
-def _versions():
-  found = {}
-  for name in PACKAGES:
-    try:
-      found[name] = metadata.version(name)
-    except metadata.PackageNotFoundError:
-      pass
-  return found
 
 
 def compare(
@@ -165,29 +145,32 @@ def _measure(runtimes, networks, folder, rounds):
   runs = 1 if 'amoebanet' in networks else 3  # it takes seconds
   script = str(FOLDER / 'headline_runtimes.py')
   pool: dict[str, workers.Worker] = {}
-  times: dict[str, dict[str, list[float]]] = {}
-  rows: dict[str, dict[str, Any]] = {}
   try:
     for runtime in runtimes:
       worker = pool[runtime] = workers.Worker([script, runtime, folder])
       for network in networks:
         worker.ask('prepare', network=network)
-      times[runtime] = {network: [] for network in networks}
-      rows[runtime] = {'differences': {}}
-    _check(pool, rows, networks)
-    # The first round warms up.
-    for round_ in range(rounds + 1):
-      for runtime, worker in pool.items():
-        for network in networks:
-          workers.rest()
-          measured = worker.ask('measure', network=network, runs=runs)
-          if round_:
-            times[runtime][network] += measured
+    rows = _check(pool, networks)
+
+    def turn(runtime, network):
+      workers.rest()
+      return pool[runtime].ask('measure', network=network, runs=runs)
+
+    calls = {
+      (runtime, network): functools.partial(turn, runtime, network)
+      for runtime in runtimes
+      for network in networks
+    }
+    interleaved.in_turns(calls, 1)  # warms up
+    times = interleaved.in_turns(calls, rounds)
   finally:
     for worker in pool.values():
       worker.close()
   for runtime, row in rows.items():
-    large, ours = (statistics.median(times[runtime][n]) for n in networks)
+    large, ours = (
+      statistics.median(itertools.chain(*times[runtime, network]))
+      for network in networks
+    )
     row['milliseconds'] = dict(
       zip(networks, (round(large, 2), round(ours, 2)), strict=True)
     )
@@ -200,8 +183,9 @@ def _measure(runtimes, networks, folder, rounds):
   return rows
 
 
-def _check(pool, rows, networks):
+def _check(pool, networks):
   """All runtimes must give the same logits; the first torch is the measure."""
+  rows: dict[str, dict[str, Any]] = {name: {'differences': {}} for name in pool}
   by_torch = next((name for name in pool if name.startswith('torch')), None)
   for network in networks:
     logits = {
@@ -223,7 +207,8 @@ def _check(pool, rows, networks):
           f'{network} in {name} differs from {by_torch} by {difference:.1e}'
         )
       rows[name]['differences'][network] = float(f'{difference:.2g}')
+  return rows
 
 
 if __name__ == '__main__':
-  sys.exit(main())
+  workers.run(main)

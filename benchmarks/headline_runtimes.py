@@ -6,21 +6,21 @@ RUNTIME is xla, torch_eager, torch_compile, onnxruntime or openvino; FOLDER
 holds what `write_networks` has written.
 """
 
-import os
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import interleaved
 import numpy as np
 import seeded
+import torch_networks
 import workers
 
-THREADS = int(os.environ.get('HEADLINE_THREADS', '2'))
+THREADS = interleaved.THREADS
 # {network: (timm's name, pixels)}
 TIMM = {'resnet152': ('resnet152', 224), 'b1': ('tf_efficientnet_b1', 240)}
-PIXELS = {**{name: size for name, (_, size) in TIMM.items()}}
+PIXELS = {name: size for name, (_, size) in TIMM.items()}
 PIXELS |= {'amoebanet': 480, 'b7': 600}
 SEED = 0
 
@@ -40,26 +40,18 @@ def _torch_model(network):
 def _nchw(batch):
   import torch
 
-  tensor = torch.from_numpy(batch.transpose(0, 3, 1, 2).copy())
+  tensor = torch.from_numpy(torch_networks.nchw(batch))
   return tensor.to(memory_format=torch.channels_last)
 
 
 def write_networks(folder: str) -> None:
-  """Writes ResNet-152 and B1 of timm with random weights: pth, npz, onnx."""
+  """Writes ResNet-152 and B1 of timm with random weights, in three formats."""
   import safetensors.torch
-  import torch
 
   for network in TIMM:
     model = _torch_model(network)
     if network == 'b1':
-      model.load_state_dict(
-        {
-          key: torch.from_numpy(
-            np.asarray(seeded.array(SEED, key, tuple(t.shape)))
-          )
-          for key, t in model.state_dict().items()
-        }
-      )
+      torch_networks.fill(model, SEED)
     else:
       _shake(model, images(network, 2))
     model.eval()
@@ -69,14 +61,7 @@ def write_networks(folder: str) -> None:
     )
     arrays = {key: t.numpy() for key, t in model.state_dict().items()}
     np.savez(path.with_suffix('.npz'), **arrays)
-    torch.onnx.export(
-      model,
-      (torch.from_numpy(images(network).transpose(0, 3, 1, 2).copy()),),
-      path.with_suffix('.onnx'),
-      input_names=['images'],
-      output_names=['logits'],
-      dynamo=False,
-    )
+    torch_networks.write_onnx(model, images(network), path.with_suffix('.onnx'))
 
 
 def _shake(model, batch):
@@ -171,8 +156,8 @@ _INPUT: dict[str, Callable[[np.ndarray], Any]] = {
   'xla': lambda batch: batch,
   'torch_eager': _nchw,
   'torch_compile': _nchw,
-  'onnxruntime': lambda batch: batch.transpose(0, 3, 1, 2).copy(),
-  'openvino': lambda batch: batch.transpose(0, 3, 1, 2).copy(),
+  'onnxruntime': torch_networks.nchw,
+  'openvino': torch_networks.nchw,
 }
 
 
@@ -192,12 +177,7 @@ def main(runtime: str, folder: str) -> None:
   def measure(network: str, runs: int) -> list[float]:
     """Returns milliseconds of each run, from images to logits in numpy."""
     run, batch = loaded[network]
-    times = []
-    for _ in range(runs):
-      begun = time.perf_counter()
-      np.asarray(run(batch))
-      times.append(1e3 * (time.perf_counter() - begun))
-    return times
+    return interleaved.measure(lambda: np.asarray(run(batch)), 0, runs)
 
   workers.serve(
     {

@@ -14,16 +14,15 @@ further call goes on with what it lacks, or what was measured with other
 versions.
 """
 
-import argparse
-import platform
 import re
-import sys
 import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import case_report
 import interleaved
+import reports
 import workers
 from inference_runtimes import MODELS, RUNTIMES
 
@@ -60,10 +59,6 @@ def competitors(model: str, dtype: str) -> list[str]:
     return ['ours', 'openvino']
   has_keras = MODELS[model][2]
   return [name for name in RUNTIMES if name != 'keras_jax' or has_keras]
-
-
-def name_of(case: tuple[str, int, str]) -> str:
-  return '-'.join(map(str, case))
 
 
 def ratios(dtype: str, results: dict[str, dict]) -> dict[str, dict]:
@@ -139,55 +134,29 @@ class Pool:
       worker.close()
 
 
-def main() -> int:
-  arguments = _parse()
-  interleaved.begin()
-  versions = {
-    'python': platform.python_version(),
-    **interleaved.versions(PACKAGES),
-  }
-  rows = interleaved.read_rows(arguments.out)
-  wanted = [
-    case
-    for case in CASES
-    if re.search(arguments.only, name_of(case))
-    and (
-      arguments.again or rows.get(name_of(case), {}).get('versions') != versions
+def main() -> None:
+  arguments = case_report.parse(
+    __doc__, 'inference', 'b0-8-float32', rounds=30, seconds=15, some='peers'
+  )
+  head = {'command': 'python benchmarks/inference.py'}
+  if not interleaved.machine()['bfloat16_units']:
+    head['bfloat16'] = (
+      'this CPU has no units for it: ours converts, and OpenVINO computes in '
+      'the `precision` that stands in its result, whatever the hint'
     )
-  ]
-  try:
-    for model in dict.fromkeys(case[0] for case in wanted):
-      cases = [case for case in wanted if case[0] == model]
-      _run(cases, rows, versions, arguments)
-  except workers.WorkerError as error:
-    print(f'inference: {error}', file=sys.stderr)
-    return 1
-  for peer, mean in summary(rows.values()).items():
+  report = case_report.Report(arguments, CASES, head, PACKAGES, summary)
+  wanted = report.wanted()
+  interleaved.begin()
+  for model in dict.fromkeys(case[0] for case in wanted):
+    _run([case for case in wanted if case[0] == model], report, arguments)
+  for peer, mean in report.summary().items():
     print(
       f'{peer:18} {mean["ratio"]:.3f} ({mean["kind"]} {mean["at_most"]}, '
       f'{mean["cases"]} cases{"" if mean["met"] else ", NOT met"})'
     )
-  return 0
 
 
-def _parse():
-  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-  add = parser.add_argument
-  add('--only', metavar='REGEX', default='', help='b0-8-float32')
-  add('--again', action='store_true', help='what has been measured too')
-  add('--rounds', type=int, default=30, metavar='N')
-  add('--seconds', type=float, default=15, help='of each competitor in a case')
-  add('--peers', metavar='REGEX', help='some only, to try; needs --out')
-  add('--out', type=Path)
-  arguments = parser.parse_args()
-  if arguments.peers and not arguments.out:
-    parser.error('--peers leaves ratios out: give another --out')
-  arguments.out = arguments.out or FOLDER / 'results' / 'inference.json'
-  arguments.peers = arguments.peers or ''
-  return arguments
-
-
-def _run(cases, rows, versions, arguments):
+def _run(cases, report, arguments):
   """Measures the cases of one network and writes each as it is done."""
   with tempfile.TemporaryDirectory() as folder:
     pool = Pool(cases[0][0], arguments.peers, folder)
@@ -198,38 +167,20 @@ def _run(cases, rows, versions, arguments):
         results, others = pool.measure(
           batch, dtype, arguments.rounds, arguments.seconds
         )
-        rows[name_of(case)] = {
-          'case': name_of(case),
+        row = {
+          'case': reports.name_of(case),
           'model': model,
           'resolution': MODELS[model][0],
           'batch': batch,
           'dtype': dtype,
-          'versions': versions,
           'cores_of_others': others,
           'competitors': results,
           'ratios': ratios(dtype, results),
         }
-        _show(rows[name_of(case)])
-        _write(arguments.out, rows, versions)
+        _show(row)
+        report.add(row)
     finally:
       pool.close()
-
-
-def _write(path, rows, versions):
-  ordered = [rows[name_of(case)] for case in CASES if name_of(case) in rows]
-  report = {
-    'command': 'python benchmarks/inference.py',
-    'machine': interleaved.machine(),
-    'versions': versions,
-    'summary': summary(ordered),
-    'rows': ordered,
-  }
-  if not report['machine']['bfloat16_units']:
-    report['bfloat16'] = (
-      'this CPU has no units for it: ours converts, and OpenVINO computes in '
-      'the `precision` that stands in its result, whatever the hint'
-    )
-  interleaved.write(path, report)
 
 
 def _show(row):
@@ -243,4 +194,4 @@ def _show(row):
 
 
 if __name__ == '__main__':
-  sys.exit(main())
+  workers.run(main)

@@ -18,6 +18,7 @@ from typing import Any
 import interleaved
 import numpy as np
 import seeded
+import torch_networks
 import workers
 
 SEED, CLASSES = 0, 1000
@@ -34,10 +35,6 @@ Call = Callable[[], Any]
 
 def images(model: str, batch: int) -> np.ndarray:
   return seeded.images(SEED, batch, MODELS[model][0])
-
-
-def _nchw(array):
-  return np.ascontiguousarray(array.transpose(0, 3, 1, 2))
 
 
 @functools.cache
@@ -59,14 +56,7 @@ def _torch_network(model):
 
   torch.set_num_threads(THREADS)
   network = timm.create_model(MODELS[model][1], pretrained=False)
-  network.load_state_dict(
-    {
-      key: torch.from_numpy(
-        np.asarray(seeded.array(SEED, key, tuple(tensor.shape)))
-      )
-      for key, tensor in network.state_dict().items()
-    }
-  )
+  torch_networks.fill(network, SEED)
   return network.eval()
 
 
@@ -80,17 +70,10 @@ def write_ours(model: str, folder: str, formats: list[str]) -> None:
 
 def write_timm(model: str, folder: str, batches: list[int]) -> None:
   """Writes timm's network as ONNX, a file for every size of batch."""
-  import torch
-
   for batch in batches:
-    torch.onnx.export(
-      _torch_network(model),
-      (torch.from_numpy(_nchw(images(model, batch))),),
-      Path(folder, f'{model}-{batch}.onnx'),
-      input_names=['images'],
-      output_names=['logits'],
-      dynamo=False,
-    )
+    path = Path(folder, f'{model}-{batch}.onnx')
+    network = _torch_network(model)
+    torch_networks.write_onnx(network, images(model, batch), path)
 
 
 def _ours(model, folder, batch, dtype):
@@ -148,7 +131,7 @@ def _torch(model, folder, batch, dtype, compiled):
   import torch
 
   network = _torch_network(model).to(memory_format=torch.channels_last)
-  tensor = torch.from_numpy(_nchw(images(model, batch)))
+  tensor = torch.from_numpy(torch_networks.nchw(images(model, batch)))
   tensor = tensor.to(memory_format=torch.channels_last)
   if compiled:
     torch.compiler.reset()  # each size of batch by itself
@@ -185,16 +168,20 @@ def _graphs(model, folder, batch):
   """Yields (whose, path, images) of the two ONNX files."""
   given = images(model, batch)
   yield 'ours', str(Path(folder, f'{model}.onnx')), given
-  yield 'timm', str(Path(folder, f'{model}-{batch}.onnx')), _nchw(given)
+  theirs = str(Path(folder, f'{model}-{batch}.onnx'))
+  yield 'timm', theirs, torch_networks.nchw(given)
 
 
 def _faster(calls: dict[str, Call]) -> tuple[Call, dict[str, Any]]:
   """Returns the faster of two graphs, and what either takes."""
-  times: dict[str, list[float]] = {name: [] for name in calls}
-  for _ in range(5):
-    for name, call in calls.items():
-      times[name] += interleaved.measure(call, 1, 1)
-  best = {name: round(min(each), 3) for name, each in times.items()}
+  times = interleaved.in_turns(
+    {
+      name: functools.partial(interleaved.measure, call, 1, 1)
+      for name, call in calls.items()
+    },
+    5,
+  )
+  best = {name: round(min(each)[0], 3) for name, each in times.items()}
   graph = min(best, key=lambda name: best[name])
   return calls[graph], {'graph': graph, 'graphs': best}
 

@@ -15,15 +15,14 @@ written as it ends; --parts measures some again and leaves the others as they
 are. It needs requirements-speed.txt.
 """
 
-import argparse
-import json
+import functools
 import statistics
-import sys
 import tempfile
-from importlib import metadata
 from pathlib import Path
 
 import input_photos
+import interleaved
+import reports
 import workers
 
 HERE = Path(__file__).resolve().parent
@@ -54,20 +53,21 @@ def measure(folder: Path, cores: int, rounds: int) -> dict:
     )
     for name in names
   }
-  rates = {name: [] for name in names}
+
+  def turn(name):
+    workers.rest()
+    rate = running[name].ask('measure', skip=SKIP[cores], count=COUNT)
+    print(
+      f'{cores} cores: {name:16} {rate["per_second"]:5.0f} images/s, '
+      f'{rate["per_core_second"]:5.0f} a core-second',
+      flush=True,
+    )
+    return rate
+
+  calls = {name: functools.partial(turn, name) for name in names}
   try:
-    for number in range(rounds + 1):  # the first is to warm up
-      for name in names:
-        rate = running[name].ask('measure', skip=SKIP[cores], count=COUNT)
-        print(
-          f'{cores} cores, round {number}: {name:16} '
-          f'{rate["per_second"]:5.0f} images/s, '
-          f'{rate["per_core_second"]:5.0f} a core-second',
-          flush=True,
-        )
-        if number:
-          rates[name].append(rate)
-        workers.rest()
+    interleaved.in_turns(calls, 1)  # to warm up
+    rates = interleaved.in_turns(calls, rounds)
   finally:
     for worker in running.values():
       worker.close()
@@ -124,23 +124,18 @@ def reached(report: dict) -> bool:
 
 
 def main() -> int:
-  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser = reports.parser(__doc__, 'input_pipeline')
   parser.add_argument('--rounds', type=int, default=7)
   parser.add_argument('--parts', nargs='+', choices=PARTS, default=PARTS)
   parser.add_argument('--folder', type=Path, help='keeps and reuses the photos')
-  parser.add_argument(
-    '--out', type=Path, default=HERE / 'results' / 'input_pipeline.json'
-  )
   arguments = parser.parse_args()
   report = {
     'command': 'python benchmarks/input_pipeline.py',
-    'machine': workers.machine(),
-    'versions': {name: metadata.version(name) for name in PACKAGES},
+    'machine': reports.machine(),
+    'versions': reports.versions(PACKAGES),
     'limits': LIMITS,
   }
-  earlier = {}
-  if arguments.out.exists():
-    earlier = json.loads(arguments.out.read_text())
+  earlier = reports.read(arguments.out)
   if any(earlier.get(key) != value for key, value in report.items()):
     earlier = {}  # of something else
   rows = {str(row['cores']): row for row in earlier.get('measurements', [])}
@@ -156,10 +151,10 @@ def main() -> int:
       else:
         rows[part] = measure(folder, int(part), arguments.rounds)
       report['measurements'] = [rows[part] for part in PARTS if part in rows]
-      arguments.out.write_text(json.dumps(report, indent=2) + '\n')
+      reports.write(arguments.out, report)
   complete = report['overlap'] and len(report['measurements']) == 2
   return 0 if complete and reached(report) else 1
 
 
 if __name__ == '__main__':
-  sys.exit(main())
+  workers.run(main)

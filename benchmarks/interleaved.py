@@ -10,18 +10,16 @@ wait for each other after every layer, and torch is five times slower beside one
 busy process where ours is a third slower. So `race` says how busy others were.
 """
 
-import contextlib
 import dataclasses
-import json
 import math
 import os
 import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import reports
 import workers
 
 from effnet_jax import environment
@@ -40,6 +38,14 @@ _CHOSEN = (
   *('OMP_', 'GOMP_', 'KMP_', 'MKL_', 'DNNL_', 'ONEDNN_'),
   *('TORCHINDUCTOR_', 'TF_', 'KERAS_', 'ORT_', 'OV_'),
 )
+_Name, _Found = TypeVar('_Name'), TypeVar('_Found')
+
+
+def forget_settings() -> None:
+  """Takes from this process, and what it starts, what changes the results."""
+  for name in [name for name in os.environ if name.startswith(_CHOSEN)]:
+    del os.environ[name]
+  os.environ['JAX_PLATFORMS'] = 'cpu'
 
 
 def begin() -> None:
@@ -47,9 +53,7 @@ def begin() -> None:
 
   Every runtime takes as many threads as it has cores, or is told to.
   """
-  for name in [name for name in os.environ if name.startswith(_CHOSEN)]:
-    del os.environ[name]
-  os.environ['JAX_PLATFORMS'] = 'cpu'
+  forget_settings()
   if hasattr(os, 'sched_setaffinity'):
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:THREADS])
 
@@ -64,6 +68,17 @@ def measure(call: Callable[[], Any], warm: int, calls: int) -> list[float]:
     call()
     times.append(1e3 * (time.perf_counter() - begun))
   return times
+
+
+def in_turns(
+  calls: Mapping[_Name, Callable[[], _Found]], rounds: int
+) -> dict[_Name, list[_Found]]:
+  """Makes every call once a round, and returns what each has given."""
+  found: dict[_Name, list[_Found]] = {name: [] for name in calls}
+  for _ in range(rounds):
+    for name, call in calls.items():
+      found[name].append(call())
+  return found
 
 
 @dataclasses.dataclass(frozen=True)
@@ -195,36 +210,22 @@ def means(ratios: Iterable[Mapping[str, float]], most: float) -> dict[str, Any]:
   }
 
 
-def versions(packages: Iterable[str]) -> dict[str, str]:
-  """Returns the versions of those packages that are installed."""
-  found = {}
-  for name in packages:
-    with contextlib.suppress(metadata.PackageNotFoundError):
-      found[name] = metadata.version(name)
-  return found
-
-
 def machine() -> dict[str, Any]:
   """Returns what a result is to be read with."""
   flags = Path('/proc/cpuinfo')
   words = set(flags.read_text().split()) if flags.exists() else set()
   return {
-    **workers.machine(),
+    **reports.machine(),
     'threads': THREADS,
     'avx512': 'avx512f' in words,
     'bfloat16_units': bool(words & {'avx512_bf16', 'amx_bf16'}),
   }
 
 
-def read_rows(path: Path) -> dict[str, dict[str, Any]]:
-  """Returns {case: row} of a report, none if there is no report yet."""
-  if not path.exists():
-    return {}
-  return {row['case']: row for row in json.loads(path.read_text())['rows']}
-
-
-def write(path: Path, report: Mapping[str, Any]) -> None:
-  """Writes a report whole or not at all."""
-  part = path.with_suffix('.part')
-  part.write_text(json.dumps(report, indent=2) + '\n')
-  part.replace(path)
+def huge_pages() -> dict[str, str]:
+  """Returns what the kernel does of itself, and what malloc is to ask for."""
+  pages = Path('/sys/kernel/mm/transparent_hugepage/enabled')
+  return {
+    'transparent_hugepage': pages.read_text().strip(),
+    'tunables': environment.MALLOC,
+  }

@@ -12,30 +12,25 @@ averages and optimiser. For ours XLA's own account stands beside it. Needs
 requirements-parity.txt; the results go to results/memory.json.
 """
 
-import argparse
 import ctypes
 import gc
 import json
 import os
-import platform
 import re
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
-from importlib import metadata
 from pathlib import Path
 
-import numpy as np
-import startup
+import interleaved
+import our_step
+import reports
+import workers
 
-ROOT = Path(__file__).resolve().parents[1]
-RESULTS = ROOT / 'benchmarks' / 'results'
 CASES = (('b0', 224, 16), ('b4', 380, 4), ('b7', 600, 1))
 WAYS = ('timm', 'none', 'block', 'stage')  # all but the first: config.remat
-STEPS, CLASSES = 3, 1000
+STEPS = 3
 MIB = 2**20
 
 
@@ -52,33 +47,15 @@ def release() -> None:
   Path('/proc/self/clear_refs').write_text('5')
 
 
-def batch(resolution: int, size: int) -> dict[str, np.ndarray]:
-  rng = np.random.default_rng(0)
-  return {
-    'image': rng.integers(0, 256, (size, resolution, resolution, 3), np.uint8),
-    'label': rng.integers(0, CLASSES, size).astype(np.int32),
-  }
-
-
 def ours(
   name: str, resolution: int, size: int, remat: str
 ) -> tuple[Callable[[], None], dict]:
   """Returns a step, compiled, and XLA's account of its memory."""
   import jax
 
-  import effnet_jax
-  from configs import base
-  from effnet_jax.training import parallel
-
-  config = base.get_config()
-  config.batch_size = config.evaluation.batch_size = size
-  config.model.name = name
-  config.model.overrides.resolution = resolution
+  config = our_step.config_of(name, size, resolution=resolution)
   config.remat = remat
-  config.data.num_classes, config.data.train_examples = CLASSES, 1000 * size
-  program = effnet_jax.build(config)
-  state = parallel.replicate(program.init(), program.devices)
-  images = parallel.shard(batch(resolution, size), program.devices)
+  program, state, images = our_step.start(config, resolution)
   key = jax.random.key(0)
   compiled = program.train_step.lower(state, images, key).compile()
   account = compiled.memory_analysis()
@@ -110,7 +87,7 @@ def timms(
     model.parameters(), lr=1e-3, alpha=0.9, momentum=0.9, weight_decay=1e-5
   )
   averages = timm.utils.ModelEmaV3(model, decay=0.9999)
-  arrays = batch(resolution, size)
+  arrays = our_step.examples(resolution, size)
   images = torch.from_numpy(arrays['image']).permute(0, 3, 1, 2)
   labels = torch.from_numpy(arrays['label']).long()
   loss = torch.nn.CrossEntropyLoss(label_smoothing=0.1)
@@ -145,11 +122,7 @@ def measure(way: str, name: str, resolution: int, size: int) -> dict:
   step()  # a compiler, and what is made at the first step, lie behind it
   release()
   ready = resident('VmRSS')
-  seconds = []
-  for _ in range(STEPS):
-    begun = time.perf_counter()
-    step()
-    seconds.append(time.perf_counter() - begun)
+  milliseconds = interleaved.measure(step, 0, STEPS)
   return {
     'model': name,
     'resolution': resolution,
@@ -157,7 +130,7 @@ def measure(way: str, name: str, resolution: int, size: int) -> dict:
     'way': way,
     'peak_mib': (resident('VmHWM') - before) // MIB,
     'between_steps_mib': (ready - before) // MIB,
-    'milliseconds': round(1e3 * statistics.median(seconds)),
+    'milliseconds': round(statistics.median(milliseconds)),
     **figures,
   }
 
@@ -178,57 +151,38 @@ def with_ratios(rows: list[dict]) -> list[dict]:
 
 
 def in_a_process(case: tuple[str, int, int], way: str, cache: str) -> dict:
-  command = [sys.executable, __file__, '--one', way, *map(str, case)]
-  done = subprocess.run(
-    command,
-    cwd=ROOT,
-    env=startup.environ(
-      PYTHONPATH=str(ROOT),
-      JAX_COMPILATION_CACHE_DIR=cache,
-      JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS='0',
-    ),
-    stdout=subprocess.PIPE,
-    text=True,
-    check=True,
-  )
-  return json.loads(done.stdout.splitlines()[-1])
+  environment = our_step.compiled_in(cache)
+  with workers.Worker([__file__, '--worker'], environment) as worker:
+    return worker.ask('measure', way=way, case=case)
 
 
 def main() -> None:
-  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-  parser.add_argument('--only', metavar='REGEX', default='', help='b0-block')
-  parser.add_argument('--out', type=Path, default=RESULTS / 'memory.json')
-  parser.add_argument('--one', nargs=4, help=argparse.SUPPRESS)
-  arguments = parser.parse_args()
-  if arguments.one:
-    way, name, *sizes = arguments.one
-    print(json.dumps(measure(way, name, *map(int, sizes))))
-    return
-  # What was measured before stays, unless it is measured again.
-  rows = {}
-  if arguments.out.exists():
-    old = json.loads(arguments.out.read_text())['steps']
-    rows = {(row['model'], row['way']): row for row in old}
+  arguments = reports.parser(__doc__, 'memory', 'b0-block').parse_args()
+  cases = {f'{case[0]}-{way}': (case, way) for case in CASES for way in WAYS}
+  names = reports.matching(arguments.only, cases)
+  interleaved.forget_settings()
+  # What is not measured again stays.
+  old = reports.read(arguments.out).get('steps', [])
+  rows = {(row['model'], row['way']): row for row in old}
   with tempfile.TemporaryDirectory() as cache:
-    for case in CASES:
-      for way in WAYS:
-        if not re.search(arguments.only, f'{case[0]}-{way}'):
-          continue
-        if way != 'timm':
-          # Compiling leaves memory behind: the next process need not.
-          in_a_process(case, way, cache)
-        rows[case[0], way] = in_a_process(case, way, cache)
-        print(json.dumps(rows[case[0], way]), flush=True)
-        report = {
-          'command': 'python benchmarks/memory.py',
-          'machine': f'{os.cpu_count()} cores, {platform.machine()}',
-          'versions': {
-            name: metadata.version(name) for name in ('jax', 'torch', 'timm')
-          },
-          'steps': with_ratios(list(rows.values())),
-        }
-        arguments.out.write_text(json.dumps(report, indent=2) + '\n')
+    for name in names:
+      case, way = cases[name]
+      if way != 'timm':
+        # Compiling leaves memory behind: the next process need not.
+        in_a_process(case, way, cache)
+      row = rows[case[0], way] = in_a_process(case, way, cache)
+      print(json.dumps(row), flush=True)
+      report = {
+        'command': 'python benchmarks/memory.py',
+        'machine': reports.cores(),
+        'versions': reports.versions(('jax', 'torch', 'timm')),
+        'steps': with_ratios(list(rows.values())),
+      }
+      reports.write(arguments.out, report)
 
 
 if __name__ == '__main__':
-  main()
+  if sys.argv[1:] == ['--worker']:
+    workers.serve({'measure': lambda way, case: measure(way, *case)})
+  else:
+    workers.run(main)

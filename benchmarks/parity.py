@@ -13,15 +13,11 @@ the present code and versions is in runs/parity. Results go to
 results/parity.json, golden values for the test suite to tests/weights/golden.
 """
 
-import argparse
 import ast
 import dataclasses
 import hashlib
-import importlib.metadata
 import json
 import os
-import platform
-import re
 import subprocess
 import sys
 import time
@@ -29,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import peers
+import reports
 
 from effnet_jax.models import macs, variants
 
@@ -89,23 +86,29 @@ def comparisons() -> list[Comparison]:
 
 
 def main() -> int:
-  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-  parser.add_argument(
-    '--only', metavar='REGEX', default='', help='of "KIND PEER NETWORK VARIANT"'
-  )
-  parser.add_argument(
-    '--out', type=Path, default=FOLDER / 'results' / 'parity.json'
-  )
+  parser = reports.parser(__doc__, 'parity', 'outputs keras .* v2_s')
   arguments = parser.parse_args()
-  wanted = [c for c in comparisons() if re.search(arguments.only, str(c))]
-  rows = run(wanted, ROOT / 'runs' / 'parity' / _digest())
+  known = {str(comparison): comparison for comparison in comparisons()}
+  wanted = [known[name] for name in reports.matching(arguments.only, known)]
+  versions = reports.versions(('python', *PACKAGES))
+  if missing := [name for name in PACKAGES if name not in versions]:
+    raise SystemExit(f'not installed: {", ".join(missing)}; make parity does')
+  rows = run(wanted, ROOT / 'runs' / 'parity' / _digest(versions))
   bad = [row for row in rows if not good(row)]
-  arguments.out.write_text(json.dumps(_report(rows), indent=2) + '\n')
+  report = {
+    'command': 'make parity',
+    'machine': reports.cores(),
+    'versions': versions,
+    'limit': LIMIT,
+    'gradient_limit': GRADIENT_LIMIT,
+    'comparisons': rows,
+  }
+  reports.write(arguments.out, report)
   for row in bad:
     what = 'FAILED' if 'error' in row else 'BEYOND THE LIMIT'
     print(f'{what}  {_label(row)}: {_summary(row)}')
   print(f'{arguments.out}: {len(rows) - len(bad)} of {len(rows)} within limits')
-  return 1 if bad or not rows else 0
+  return 1 if bad else 0
 
 
 def run(wanted: list[Comparison], cache: Path) -> list[dict[str, Any]]:
@@ -182,27 +185,9 @@ def _summary(row):
   )
 
 
-def _report(rows):
-  return {
-    'command': 'make parity',
-    'machine': f'{os.cpu_count()} cores, {platform.machine()}',
-    'versions': _versions(),
-    'limit': LIMIT,
-    'gradient_limit': GRADIENT_LIMIT,
-    'comparisons': rows,
-  }
-
-
-def _versions():
-  return {
-    'python': platform.python_version(),
-    **{name: importlib.metadata.version(name) for name in PACKAGES},
-  }
-
-
-def _digest():
+def _digest(versions):
   """Of all that a result depends on: other code, another folder of results."""
-  digest = hashlib.sha256(json.dumps(_versions()).encode())
+  digest = hashlib.sha256(json.dumps(versions).encode())
   for source in SOURCES:
     path = ROOT / source
     for file in sorted(path.rglob('*.py')) if path.is_dir() else [path]:

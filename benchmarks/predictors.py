@@ -7,25 +7,18 @@
 go to results/predictors.json.
 """
 
-import argparse
-import json
-import os
-import platform
-import re
 import sys
 import time
-from importlib import metadata
-from pathlib import Path
 
 import jax
 import numpy as np
+import reports
 import seeded
 import seeded_variables
 
 import effnet_jax
 from effnet_jax.models import efficientnet, variants
 
-RESULTS = Path(__file__).resolve().parent / 'results'
 LIMIT = 1e-4
 SEED, IMAGES, RESOLUTION = 0, 2, 65
 # Compiling is most of the work, and level 0 a third of it.
@@ -53,16 +46,10 @@ def compare(name: str) -> dict:
 
 
 def main() -> int:
-  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-  parser.add_argument('--only', metavar='REGEX', default='')
-  parser.add_argument('--out', type=Path, default=RESULTS / 'predictors.json')
-  arguments = parser.parse_args()
+  arguments = reports.parser(__doc__, 'predictors', 'v2_s').parse_args()
   # l2_475 is l2, for other images.
-  names = [
-    name
-    for name in variants.list_models()
-    if name != 'l2_475' and re.search(arguments.only, name)
-  ]
+  names = [name for name in variants.list_models() if name != 'l2_475']
+  names = reports.matching(arguments.only, names)
   rows, begun = [], time.monotonic()
   for number, name in enumerate(names, 1):
     rows.append(compare(name))
@@ -75,12 +62,12 @@ def main() -> int:
     jax.clear_caches()
   report = {
     'command': 'make parity',
-    'machine': f'{os.cpu_count()} cores, {platform.machine()}',
-    'versions': {'jax': metadata.version('jax')},
+    'machine': reports.cores(),
+    'versions': reports.versions(['jax']),
     'limit': LIMIT,
     'predictors': rows,
   }
-  arguments.out.write_text(json.dumps(report, indent=2) + '\n')
+  reports.write(arguments.out, report)
   bad = [row for row in rows if not row['difference'] <= LIMIT]
   print(f'{arguments.out}: {len(rows) - len(bad)} of {len(rows)} within limits')
   return 1 if bad else 0

@@ -5,19 +5,9 @@
 It knows the files alone: nothing here may import effnet_jax.
 """
 
-import importlib.metadata
 import sys
 
 import numpy as np
-
-# The module of each runtime.
-MODULES = {
-  'jax.export': 'jax',
-  'onnxruntime': 'onnxruntime',
-  'openvino': 'openvino',
-  'tensorflow': 'tensorflow',
-  'litert': 'ai_edge_litert',
-}
 
 
 def load_jax(path):
@@ -78,13 +68,6 @@ LOAD = {
   'tensorflow': load_tensorflow,
   'litert': load_litert,
 }
-
-
-def versions() -> dict[str, str]:
-  """Versions of all runtimes, by the names that pip has for them."""
-  owners = importlib.metadata.packages_distributions()
-  packages = [owners[module][0] for module in MODULES.values()]
-  return {package: importlib.metadata.version(package) for package in packages}
 
 
 if __name__ == '__main__':

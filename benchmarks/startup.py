@@ -9,26 +9,24 @@ first step is done; with an empty compilation cache, then with what that left.
 The results go to results/startup.json.
 """
 
-import argparse
+import functools
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from importlib import metadata
 from pathlib import Path
 
 import cv2
+import interleaved
 import numpy as np
+import reports
 
-from effnet_jax import environment
 from effnet_jax.models import variants
 
 ROOT = Path(__file__).resolve().parents[1]
-RESULTS = ROOT / 'benchmarks' / 'results'
 IMPORTS = {
   'import jax, flax': 'import jax, flax',
   'import effnet_jax': 'import effnet_jax',
@@ -40,31 +38,15 @@ REPEATS, WARM = 11, 2
 BATCH = 2
 
 
-def environ(**variables: str) -> dict[str, str]:
-  """Returns this process's environment without what changes the results."""
-  chosen = ('JAX_', 'XLA_', 'MALLOC_', 'GLIBC_TUNABLES', environment.SWITCH)
-  plain = {k: v for k, v in os.environ.items() if not k.startswith(chosen)}
-  return {**plain, 'JAX_PLATFORMS': 'cpu', **variables}
-
-
 def imports() -> dict:
   """Returns the median seconds of each import, and its ratio to JAX's."""
-  seconds: dict[str, list[float]] = {name: [] for name in IMPORTS}
-  for _ in range(REPEATS):
-    for name, statement in IMPORTS.items():
-      code = (
-        f'import time; begun = time.perf_counter(); {statement}; '
-        'print(time.perf_counter() - begun)'
-      )
-      done = subprocess.run(
-        [sys.executable, '-c', code],
-        cwd=ROOT,
-        env=environ(),
-        capture_output=True,
-        text=True,
-        check=True,
-      )
-      seconds[name].append(float(done.stdout))
+  seconds = interleaved.in_turns(
+    {
+      name: functools.partial(_seconds, statement)
+      for name, statement in IMPORTS.items()
+    },
+    REPEATS,
+  )
   medians = {name: statistics.median(s) for name, s in seconds.items()}
   return {
     name: {
@@ -73,6 +55,15 @@ def imports() -> dict:
     }
     for name, median in medians.items()
   }
+
+
+def _seconds(statement):
+  code = (
+    f'import time; begun = time.perf_counter(); {statement}; '
+    'print(time.perf_counter() - begun)'
+  )
+  command = [sys.executable, '-c', code]
+  return float(subprocess.check_output(command, cwd=ROOT, text=True))
 
 
 def make_images(directory: Path) -> None:
@@ -102,7 +93,7 @@ def first_step(name: str, images: Path, cache: Path) -> dict[str, float]:
     process = subprocess.Popen(
       [*command, f'--workdir={workdir}'],
       cwd=ROOT,
-      env=environ(XDG_CACHE_HOME=str(cache)),
+      env={**os.environ, 'XDG_CACHE_HOME': str(cache)},
       stdout=subprocess.PIPE,
       text=True,
     )
@@ -146,25 +137,20 @@ def training(names: list[str]) -> list[dict]:
 
 
 def main() -> None:
-  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser = reports.parser(__doc__, 'startup')
   parser.add_argument('--models', default='b0,b3,b7')
-  parser.add_argument('--out', type=Path, default=RESULTS / 'startup.json')
   arguments = parser.parse_args()
+  interleaved.forget_settings()
   report = {
     'command': 'python benchmarks/startup.py',
-    'machine': f'{os.cpu_count()} cores, {platform.machine()}',
-    'versions': {
-      'python': platform.python_version(),
-      **{name: metadata.version(name) for name in ('jax', 'flax')},
-    },
+    'machine': reports.cores(),
+    'versions': reports.versions(('python', 'jax', 'flax')),
     'imports': imports(),
-    'first_step': [],
   }
   print(json.dumps(report['imports'], indent=2), flush=True)
-  report['first_step'] = training(
-    list(filter(None, arguments.models.split(',')))
-  )
-  arguments.out.write_text(json.dumps(report, indent=2) + '\n')
+  names = filter(None, arguments.models.split(','))
+  report['first_step'] = training(list(names))
+  reports.write(arguments.out, report)
 
 
 if __name__ == '__main__':

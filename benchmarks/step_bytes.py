@@ -1,6 +1,6 @@
 """What each change of the norm's gradient gave: bytes of B0's step on a TPU.
 
-    python benchmarks/step_bytes.py [--only PART] [--out FILE]
+    python benchmarks/step_bytes.py [--only REGEX] [--out FILE]
 
 B0 at 224 pixels, bfloat16, 128 images a chip, compiled for v5e:2x2, with ever
 more of `models/norm.py`; the numbers that the network computes are the same
@@ -8,17 +8,16 @@ more of `models/norm.py`; the numbers that the network computes are the same
 compiled again. Needs `pip install '.[tpu-compile]'`.
 """
 
-import argparse
 import functools
-import json
 import sys
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))  # configs
+import reports
 
-from effnet_jax.analysis import topologies  # noqa: E402
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # configs
+
+from effnet_jax.analysis import topologies
 
 topologies.prepare()
 
@@ -30,7 +29,6 @@ from effnet_jax.analysis import compile_check, hlo  # noqa: E402
 from effnet_jax.models import efficientnet, norm, norm_gradients  # noqa: E402
 from effnet_jax.training import program  # noqa: E402
 
-RESULTS = ROOT / 'benchmarks' / 'results'
 TOPOLOGY, IMAGES = 'v5e:2x2', 128
 
 
@@ -108,15 +106,10 @@ def compile_variant(name: str) -> dict:
 
 
 def main() -> None:
-  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-  parser.add_argument('--out', type=Path, default=RESULTS / 'step_bytes.json')
-  parser.add_argument('--only', metavar='PART', default='', help='of a name')
-  arguments = parser.parse_args()
-  rows = {}
-  if arguments.out.exists():
-    rows = json.loads(arguments.out.read_text())['rows']
-  for name in VARIANTS:
-    if name in rows or arguments.only not in name:
+  arguments = reports.parser(__doc__, 'step_bytes', 'autodiff').parse_args()
+  rows = reports.read(arguments.out).get('rows', {})
+  for name in reports.matching(arguments.only, VARIANTS):
+    if name in rows:
       continue
     rows[name] = compile_variant(name)
     report = {
@@ -126,7 +119,7 @@ def main() -> None:
       'versions': compile_check._versions(),
       'rows': {key: rows[key] for key in VARIANTS if key in rows},
     }
-    arguments.out.write_text(json.dumps(report, indent=2) + '\n')
+    reports.write(arguments.out, report)
     print(name, rows[name], flush=True)
 
 

@@ -8,8 +8,11 @@ Each goes between a pair of comments: `<!-- parity -->`, `<!-- /parity -->`.
 import re
 from pathlib import Path
 
-import speed_tables
-from result_tables import RESULTS, read, table
+import accelerator_tables
+import cpu_tables
+import run_tables
+import summary_table
+from result_tables import read, result, table, versions
 
 from effnet_jax.models import variants
 
@@ -21,11 +24,12 @@ _COLUMNS = {
   'Keras': ('keras', False),
   'lukemelas': ('lukemelas', False),
 }
+_PACKAGES = ('timm', 'torchvision', 'keras', 'efficientnet_pytorch')
 
 
 def parity() -> str:
   """A row a variant, a column a peer: the largest difference of all."""
-  report = read('parity.json')
+  report = read('parity')
   cells: dict[str, dict[str, str]] = {}
   natives: dict[str, set[int]] = {}
   for row in report['comparisons']:
@@ -47,106 +51,80 @@ def parity() -> str:
     for row in report['comparisons']
     if row['kind'] == 'gradients'
   )
-  versions = report['versions']
-  peers = ', '.join(
-    f'{name} {versions[name]}'
-    for name in ('timm', 'torchvision', 'keras', 'efficientnet_pytorch')
-  )
-  return '\n'.join(
-    [
-      table(
-        ('variant', 'pixels', *_COLUMNS),
-        (
-          (
-            name,
-            ', '.join(map(str, sorted(natives[name], reverse=True))),
-            *(row.get(column, '') for column in _COLUMNS),
-          )
-          for name in variants.list_models()
-          if (row := cells.get(name))
-        ),
-      ),
-      '',
-      f'Gradients in training mode, largest over all leaves: {gradients}. '
-      f'Peers: {peers}. {len(report["comparisons"])} comparisons '
-      '([result](benchmarks/results/parity.json)).',
-      '',
-      _predictors(),
-    ]
+  peers = {name: report['versions'][name] for name in _PACKAGES}
+  return table(
+    ('variant', 'pixels', *_COLUMNS),
+    (
+      (
+        name,
+        ', '.join(map(str, sorted(natives[name], reverse=True))),
+        *(row.get(column, '') for column in _COLUMNS),
+      )
+      for name in variants.list_models()
+      if (row := cells.get(name))
+    ),
+    f'Gradients in training mode, largest over all leaves: {gradients}. '
+    f'Peers: {versions(peers)}. {len(report["comparisons"])} comparisons '
+    f'{result("parity")}',
+    '',
+    _predictors(),
   )
 
 
 def _predictors() -> str:
-  report = read('predictors.json')
+  report = read('predictors')
   worst = max(report['predictors'], key=lambda row: row['difference'])
   return (
     f'`effnet_jax.predictor` against `apply`, all {len(report["predictors"])} '
     f'networks whole: at most {worst["difference"]:.1e} ({worst["variant"]}) '
-    '([result](benchmarks/results/predictors.json)).'
+    f'{result("predictors")}'
   )
 
 
 def exports() -> str:
   """A row a network, a column a runtime: the largest difference."""
-  report = read('exports.json')
+  report = read('exports')
   runtimes = list(dict.fromkeys(row['runtime'] for row in report['exports']))
   cells: dict[str, dict[str, str]] = {}
   for row in report['exports']:
     value = row.get('difference')
     text = 'error' if value is None else f'{value:.1e}'
     cells.setdefault(row['case'], {})[row['runtime']] = text
-  versions = ', '.join(
-    f'{name} {version}'
-    for name, version in report['versions'].items()
-    if name != 'python'
-  )
+  packages = {k: v for k, v in report['versions'].items() if k != 'python'}
   (int8,) = (row for row in report['int8'] if row['case'] == 'lite0')
-  return '\n'.join(
-    [
-      table(
-        ('network', *runtimes),
-        (
-          (case, *(row.get(runtime, '') for runtime in runtimes))
-          for case, row in cells.items()
-        ),
-      ),
-      '',
-      f'Lite0 in int8 through TFLite: {int8["bytes"] / 1e6:.1f} MB, the same '
-      f'top-1 as in float on {int8["top1_agreement_with_float"]:.1%} of '
-      f'{int8["test_crops"]} real crops, {int8["right_of_20"]} of '
-      f"foolbox's 20 photos right (float: {int8['right_of_20_float']}).",
-      f'With {versions} ([result](benchmarks/results/exports.json)).',
-    ]
+  return table(
+    ('network', *runtimes),
+    (
+      (case, *(row.get(runtime, '') for runtime in runtimes))
+      for case, row in cells.items()
+    ),
+    f'Lite0 in int8 through TFLite: {int8["bytes"] / 1e6:.1f} MB, the same '
+    f'top-1 as in float on {int8["top1_agreement_with_float"]:.1%} of '
+    f'{int8["test_crops"]} real crops, {int8["right_of_20"]} of '
+    f"foolbox's 20 photos right (float: {int8['right_of_20_float']}).",
+    f'With {versions(packages)} {result("exports")}',
   )
 
 
-# Of each file the places: name, function, result, and what measures it.
+# Of each file the places: their name, what renders them, and the result.
 PLACES = {
   'README.md': (
-    ('parity', parity, 'parity', 'make parity'),
-    ('exports', exports, 'exports', 'make parity'),
-    ('speed', speed_tables.speed, None, ''),
+    ('parity', parity, 'parity'),
+    ('exports', exports, 'exports'),
+    ('speed', summary_table.speed, None),
   ),
-  'docs/speed.md': tuple(
-    (
-      name,
-      getattr(speed_tables, name),
-      result,
-      f'python benchmarks/{result}.py',
-    )
-    for name, result in (
-      ('inference', 'inference'),
-      ('headline', 'headline'),
-      ('training', 'training_step'),
-      ('huge_pages', 'huge_pages'),
-      ('gpu', 'gpu'),
-      ('compiled', 'compile_table'),
-      ('step_bytes', 'step_bytes'),
-      ('input_pipeline', 'input_pipeline'),
-      ('startup', 'startup'),
-      ('memory', 'memory'),
-      ('growth', 'growth'),
-    )
+  'docs/speed.md': (
+    ('inference', cpu_tables.inference, 'inference'),
+    ('headline', cpu_tables.headline, 'headline'),
+    ('training', cpu_tables.training, 'training_step'),
+    ('huge_pages', cpu_tables.huge_pages, 'huge_pages'),
+    ('gpu', accelerator_tables.gpu, 'gpu'),
+    ('compiled', accelerator_tables.compiled, 'compile_table'),
+    ('step_bytes', accelerator_tables.step_bytes, 'step_bytes'),
+    ('input_pipeline', run_tables.input_pipeline, 'input_pipeline'),
+    ('startup', run_tables.startup, 'startup'),
+    ('memory', run_tables.memory, 'memory'),
+    ('growth', cpu_tables.growth, 'growth'),
   ),
 }
 
@@ -156,16 +134,15 @@ def main() -> None:
     path = ROOT / file
     text = path.read_text()
     up = '../' * file.count('/')
-    for name, render, result, command in places:
+    for name, render, measured in places:
       begin, end = f'<!-- {name} -->', f'<!-- /{name} -->'
       pattern = f'{re.escape(begin)}.*?{re.escape(end)}'
       parts = re.split(pattern, text, flags=re.DOTALL)
       if len(parts) != 2:
         raise SystemExit(f'{file} has {len(parts) - 1} places for {name}')
-      if result is None or (RESULTS / f'{result}.json').exists():
+      content = f'Not measured yet: `python benchmarks/{measured}.py` does.'
+      if measured is None or read(measured):
         content = render().replace('](benchmarks/', f']({up}benchmarks/')
-      else:
-        content = f'Not measured yet: `{command}` does.'
       text = f'{begin}\n{content}\n{end}'.join(parts)
     path.write_text(text)
 

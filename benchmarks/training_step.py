@@ -16,23 +16,22 @@ says. The results go to results/training_step.json case by case; a further call
 goes on with what it lacks, or what was measured with other versions.
 """
 
-import argparse
 import contextlib
-import platform
 import re
-import sys
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import case_report
 import interleaved
+import our_step
+import reports
 import workers
 
 from effnet_jax import environment
 
-FOLDER = Path(__file__).resolve().parent
-SCRIPT = str(FOLDER / 'training_step_sides.py')
+SCRIPT = str(Path(__file__).resolve().parent / 'training_step_sides.py')
 # (network, pixels, images)
 CASES = (('b0', 224, 16), ('micro', 16, 256), ('micro', 28, 256))
 PEERS = ('torch_eager', 'torch_compile')
@@ -47,14 +46,9 @@ BAR, GOAL = 1.3, 1.0
 PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'torch', 'timm')
 
 
-def name_of(case: tuple[str, int, int]) -> str:
-  return '-'.join(map(str, case))
-
-
 def environ(competitor: str, cache: str) -> dict[str, str]:
   """Returns the environment of a competitor, beside this process's."""
-  found = {'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0'}
-  found['JAX_COMPILATION_CACHE_DIR'] = cache
+  found = our_step.compiled_in(cache)
   if devices := re.match(r'ours_(\d)', competitor):
     found['JAX_NUM_CPU_DEVICES'] = devices[1]
   if competitor.endswith(HUGE):
@@ -65,7 +59,7 @@ def environ(competitor: str, cache: str) -> dict[str, str]:
 def measure(
   case: tuple[str, int, int], names: Iterable[str], rounds: int, seconds: float
 ) -> dict[str, Any]:
-  """Returns what a row says of times.
+  """Returns the row of a case.
 
   `heats` has those of all competitors, one side after the other; `final` those
   of the best of each side, in turns.
@@ -103,6 +97,8 @@ def measure(
   if len(sizes) > 1:
     raise workers.WorkerError(f'these are different networks: {sizes}')
   return {
+    'case': reports.name_of(case),
+    **_arguments(case),
     'cores_of_others': others,
     'heats': heats,
     'final': final,
@@ -149,67 +145,23 @@ def summary(rows: Iterable[dict[str, Any]]) -> dict[str, dict]:
   return found
 
 
-def main() -> int:
-  arguments = _parse()
-  interleaved.begin()
-  names = [c for c in COMPETITORS if re.search(arguments.competitors, c)]
-  versions = {
-    'python': platform.python_version(),
-    **interleaved.versions(PACKAGES),
-  }
-  rows = interleaved.read_rows(arguments.out)
-  try:
-    for case in CASES:
-      name = name_of(case)
-      known = rows.get(name, {}).get('versions') == versions
-      if not re.search(arguments.only, name) or known and not arguments.again:
-        continue
-      rows[name] = {
-        'case': name,
-        **_arguments(case),
-        'versions': versions,
-        **measure(case, names, arguments.rounds, arguments.seconds),
-      }
-      _show(rows[name])
-      _write(arguments.out, rows, versions)
-  except workers.WorkerError as error:
-    print(f'training_step: {error}', file=sys.stderr)
-    return 1
-  return 0
-
-
-def _parse():
-  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-  add = parser.add_argument
-  add('--only', metavar='REGEX', default='', help='micro-16-256')
-  add('--again', action='store_true', help='what has been measured too')
-  add('--rounds', type=int, default=15, metavar='N')
-  add('--seconds', type=float, default=40, help='of each competitor in a case')
-  add('--competitors', metavar='REGEX', help='some only, to try; needs --out')
-  add('--out', type=Path)
-  arguments = parser.parse_args()
-  if arguments.competitors and not arguments.out:
-    parser.error('--competitors leaves ratios out: give another --out')
-  arguments.out = arguments.out or FOLDER / 'results' / 'training_step.json'
-  arguments.competitors = arguments.competitors or ''
-  return arguments
-
-
-def _write(path, rows, versions):
-  ordered = [rows[name_of(case)] for case in CASES if name_of(case) in rows]
-  pages = Path('/sys/kernel/mm/transparent_hugepage/enabled')
-  interleaved.write(
-    path,
-    {
-      'command': 'python benchmarks/training_step.py',
-      'machine': interleaved.machine(),
-      'transparent_hugepage': pages.read_text().strip(),
-      'tunables': environment.MALLOC,
-      'versions': versions,
-      'summary': summary(ordered),
-      'rows': ordered,
-    },
+def main() -> None:
+  arguments = case_report.parse(
+    *(__doc__, 'training_step', 'micro-16-256'),
+    rounds=15,
+    seconds=40,
+    some='competitors',
   )
+  names = [c for c in COMPETITORS if re.search(arguments.competitors, c)]
+  head = {'command': 'python benchmarks/training_step.py'}
+  head |= interleaved.huge_pages()
+  report = case_report.Report(arguments, CASES, head, PACKAGES, summary)
+  wanted = report.wanted()
+  interleaved.begin()
+  for case in wanted:
+    row = measure(case, names, arguments.rounds, arguments.seconds)
+    _show(row)
+    report.add(row)
 
 
 def _show(row):
@@ -227,4 +179,4 @@ def _show(row):
 
 
 if __name__ == '__main__':
-  sys.exit(main())
+  workers.run(main)

@@ -10,45 +10,22 @@ import resource
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import interleaved
-import numpy as np
+import our_step
 import workers
 
-ROOT = Path(__file__).resolve().parents[1]
-CLASSES = 1000
 # A step, and its loss as a number.
 Step = tuple[Callable[[], Any], Callable[[], float]]
 
 
-def arrays(resolution: int, batch: int) -> dict[str, np.ndarray]:
-  rng = np.random.default_rng(0)
-  shape = (batch, resolution, resolution, 3)
-  return {
-    'image': rng.integers(0, 256, shape, np.uint8),
-    'label': rng.integers(0, CLASSES, batch).astype(np.int32),
-  }
-
-
 def ours(name: str, resolution: int, batch: int) -> tuple[Step, int]:
   """Returns the step of `effnet_jax.build`, and the number of parameters."""
-  sys.path.insert(0, str(ROOT))  # configs
   import jax
 
-  import effnet_jax
-  from configs import base
-  from effnet_jax.training import parallel
-
-  config = base.get_config()
-  config.batch_size = config.evaluation.batch_size = batch
-  config.model.name = name
-  config.model.overrides.resolution = resolution
-  config.data.num_classes, config.data.train_examples = CLASSES, 1000 * batch
-  program = effnet_jax.build(config)
-  state = parallel.replicate(program.init(), program.devices)
-  images = parallel.shard(arrays(resolution, batch), program.devices)
+  config = our_step.config_of(name, batch, resolution=resolution)
+  program, state, images = our_step.start(config, resolution)
   key, metrics = jax.random.key(config.seed), None
 
   def step():
@@ -114,7 +91,7 @@ def timms(
     255 * torch.tensor(value).reshape(1, 3, 1, 1)
     for value in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
   )
-  given = arrays(resolution, batch)
+  given = our_step.examples(resolution, batch)
   # A view: [n, h, w, 3] is [n, 3, h, w] with the channels last.
   images = torch.from_numpy(given['image']).permute(0, 3, 1, 2)
   labels = torch.from_numpy(given['label']).long()

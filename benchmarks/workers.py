@@ -112,22 +112,15 @@ def serve(handlers: Mapping[str, Callable[..., Any]]) -> None:
     answers.flush()
 
 
+def run(main: Callable[[], Any]) -> None:
+  """Runs a script; what a worker could not do is the last line it says."""
+  try:
+    sys.exit(main())
+  except WorkerError as error:
+    sys.exit(f'{Path(sys.argv[0]).stem}: {error}')
+
+
 def one_line(error: BaseException) -> str:
   """Returns an exception as one line of at most 300 characters."""
   text = ' '.join(str(error).split())
   return f'{type(error).__name__}: {text}'[:300]
-
-
-def machine() -> dict[str, Any]:
-  """Returns what a result is to be read with."""
-  model = 'unknown'
-  for line in _lines('/proc/cpuinfo'):
-    if line.startswith('model name'):
-      model = line.partition(':')[2].strip()
-      break
-  return {'processor': model, 'cores': os.cpu_count()}
-
-
-def _lines(path):
-  path = Path(path)
-  return path.read_text().splitlines() if path.exists() else []

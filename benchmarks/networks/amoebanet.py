@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from . import layers as layers_lib
 
-NAME, RESOLUTION = 'amoebanet_b_18_512', 480
+RESOLUTION = 480
 PUBLISHED_PARAMETERS, TOLERANCE = 557e6, 0.005
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from . import layers as layers_lib
 
-NAME, RESOLUTION = 'resnet152', 224
+RESOLUTION = 224
 BLOCKS = (3, 8, 36, 3)
 WIDTH, EXPANSION = 64, 4
 EPSILON = 1e-5

@@ -1,6 +1,6 @@
 """The script for a GPU, tried on a CPU, without torch."""
 
-import importlib
+import argparse
 import json
 import os
 import subprocess
@@ -13,10 +13,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
-def gpu_ours(monkeypatch):
-  # A script: it imports what lies beside it.
-  monkeypatch.syspath_prepend(str(ROOT / 'benchmarks'))
-  return importlib.import_module('gpu_ours')
+def gpu_ours(script):
+  return script('gpu_ours')
 
 
 def _run(*arguments):
@@ -61,6 +59,70 @@ def test_without_a_gpu_it_says_so():
   assert result.returncode == 1
   assert result.stderr.startswith('gpu: JAX finds no GPU')
   assert len(result.stderr.splitlines()) == 1
+
+
+_COMPETITOR = """
+import os, sys
+from pathlib import Path
+sys.path.insert(0, 'benchmarks')
+import workers
+def prepare(optimizer='', **request):
+  once = Path(__file__).with_name('once')
+  if optimizer == 'rmsprop' and not once.exists():
+    once.touch()
+    raise workers.WorkerError(os.environ['FAILURE'])
+  return {'prepare_seconds': 1}
+workers.serve({
+  'about': lambda: {
+    **{'device': 'cpu', 'bandwidth': None, 'versions': {}},
+    'formulations': ['grouped'],
+  },
+  'prepare': prepare,
+  'measure': lambda seconds: {'calls': 3, 'seconds': 2.0},
+  'peak_bytes': lambda: 7,
+})
+"""
+
+
+@pytest.fixture
+def row_where_one_fails(script, tmp_path, monkeypatch):
+  """Measures a case in which one of three competitors fails, once."""
+  gpu_bench, gpu = script('gpu_bench'), script('gpu')
+  for framework in ('ours', 'timm'):
+    (tmp_path / f'gpu_{framework}.py').write_text(_COMPETITOR)
+  monkeypatch.setattr(gpu_bench, 'FOLDER', tmp_path)
+  arguments = argparse.Namespace(
+    **{'device': 'cpu', 'small': True, 'eager': True, 'formulations': None},
+    **{'windows': 2, 'seconds': 1},
+  )
+
+  def measured(failure):
+    monkeypatch.setenv('FAILURE', failure)
+    bench = gpu_bench.Bench(arguments)
+    bench.begin(tmp_path / 'gpu.json')
+    row = bench.run(gpu.SMALL[0])
+    gpu._show(row)
+    return row
+
+  return measured
+
+
+def test_one_that_fails_leaves_the_others(row_where_one_fails, capsys):
+  row = row_where_one_fails('no compiler')
+  assert row['interleaved'] and 'errors_together' not in row
+  assert row['competitors']['timm_foreach'] == {'error': 'no compiler'}
+  for name in ('ours_grouped', 'timm'):
+    assert row['competitors'][name]['windows'] == [3.0, 3.0]
+  assert row['speedups'] == {'timm': 1.0}
+  assert 'timm_foreach   no compiler' in capsys.readouterr().out
+
+
+def test_what_does_not_fit_together_runs_alone(row_where_one_fails, capsys):
+  row = row_where_one_fails('CUDA out of memory')
+  assert not row['interleaved']
+  assert row['errors_together'] == {'timm_foreach': 'CUDA out of memory'}
+  assert row['speedups'] == {'timm': 1.0, 'timm_foreach': 1.0}
+  assert 'together: CUDA out of memory' in capsys.readouterr().out
 
 
 def test_layers_of_b0(gpu_ours):

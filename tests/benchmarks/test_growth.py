@@ -1,20 +1,13 @@
 """How time grows: the sizes, and the slopes."""
 
-import importlib
-from pathlib import Path
-
 import pytest
 
 from effnet_jax.models import variants
 
-ROOT = Path(__file__).resolve().parents[2]
-
 
 @pytest.fixture
-def growth(monkeypatch):
-  # A script: it imports what lies beside it.
-  monkeypatch.syspath_prepend(str(ROOT / 'benchmarks'))
-  return importlib.import_module('growth')
+def growth(script):
+  return script('growth')
 
 
 def test_every_size_is_another_network(growth):

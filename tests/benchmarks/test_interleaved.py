@@ -1,12 +1,10 @@
 """Who is timed when, and what comes of the times."""
 
-import importlib
+import argparse
 import json
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
 _WORKER = """
 import sys
 sys.path[:0] = ['benchmarks', '.']
@@ -19,13 +17,6 @@ def measure(warm, calls):
   return [float(sys.argv[1]) if sys.argv[1] != 'dies' else 1.0] * calls
 workers.serve({'measure': measure, 'said': lambda: said})
 """
-
-
-@pytest.fixture
-def script(monkeypatch):
-  """Imports a script, which imports what lies beside it."""
-  monkeypatch.syspath_prepend(str(ROOT / 'benchmarks'))
-  return importlib.import_module
 
 
 @pytest.fixture
@@ -55,6 +46,15 @@ def test_the_turns_of_a_slow_one_are_spread(interleaved):
   plan = interleaved.plan(4000, rounds=20, seconds=10)
   held = [round_ for round_ in range(20) if plan.holds(round_)]
   assert {b - a for a, b in zip(held, held[1:], strict=False)} == {4}
+
+
+def test_in_turns(interleaved):
+  said = []
+  calls = {
+    name: lambda name=name: said.append(name) or len(said) for name in 'ab'
+  }
+  assert interleaved.in_turns(calls, 2) == {'a': [1, 3], 'b': [2, 4]}
+  assert said == list('abab')
 
 
 def test_a_race(interleaved):
@@ -113,7 +113,7 @@ def test_inference_counts_each_precision_by_itself(script):
 
 def test_every_case_has_its_competitors(script):
   inference = script('inference')
-  names = [inference.name_of(case) for case in inference.CASES]
+  names = [script('reports').name_of(case) for case in inference.CASES]
   assert len(set(names)) == 12
   keras = [
     'keras_jax' in inference.competitors(model, dtype)
@@ -184,10 +184,37 @@ def test_a_training_case_is_heats_and_a_final(
   assert all(of['loss'] == 1.0 for of in row['final'].values())
   ratios = {peer: of['ratio'] for peer, of in row['ratios'].items()}
   assert ratios == {'torch_eager': 0.375, 'torch_compile': 0.125}
-  row = {'case': 'micro-16-256', **training_step._arguments(case), **row}
+  assert (row['case'], row['resolution']) == ('micro-16-256', 16)
   training_step._show(row)
-  training_step._write(tmp_path / 'steps.json', {row['case']: row}, {})
-  assert interleaved.read_rows(tmp_path / 'steps.json') == {row['case']: row}
+
+
+def test_a_report_goes_on_with_what_it_lacks(script, tmp_path):
+  case_report = script('case_report')
+
+  def report(**chosen):
+    arguments = {'only': '', 'again': False, 'out': tmp_path / 'cases.json'}
+    return case_report.Report(
+      argparse.Namespace(**arguments | chosen),
+      cases=(('b0', 1), ('b0', 8), ('b4', 1)),
+      head={'command': 'it'},
+      packages=['numpy', 'no such package'],
+      summary=lambda rows: {'cases': len(rows)},
+    )
+
+  first = report()
+  assert first.wanted() == [('b0', 1), ('b0', 8), ('b4', 1)]
+  first.add({'case': 'b4-1', 'ratio': 2})
+  first.add({'case': 'b0-8', 'ratio': 3})
+  written = json.loads((tmp_path / 'cases.json').read_text())
+  assert [row['case'] for row in written['rows']] == ['b0-8', 'b4-1']
+  assert (written['command'], written['summary']) == ('it', {'cases': 2})
+  assert list(written['versions']) == ['python', 'numpy']
+  assert report().wanted() == [('b0', 1)]
+  assert report(again=True, only='^b4').wanted() == [('b4', 1)]
+  # Measured with another version of something: to be measured again.
+  written['rows'][0]['versions']['numpy'] = '0'
+  (tmp_path / 'cases.json').write_text(json.dumps(written))
+  assert report().wanted() == [('b0', 1), ('b0', 8)]
 
 
 def test_a_training_competitors_environment(script):
@@ -201,8 +228,8 @@ def test_a_training_competitors_environment(script):
 
 
 def test_tables_show_what_was_measured(tmp_path, monkeypatch, script):
-  monkeypatch.setattr(script('result_tables'), 'RESULTS', tmp_path)
-  tables = script('speed_tables')
+  monkeypatch.setattr(script('reports'), 'RESULTS', tmp_path)
+  tables, summary_table = script('cpu_tables'), script('summary_table')
   time = lambda value: {'milliseconds': value, 'fastest': value, 'calls': 1}
   common = {
     'machine': {'processor': 'CPU', 'threads': 2, 'bfloat16_units': False},
@@ -223,8 +250,9 @@ def test_tables_show_what_was_measured(tmp_path, monkeypatch, script):
   assert '| b0, 224 pixels | 1 | 1.0 |  |  |  |  |  | 0.50 |' in text
   assert '| geometric mean |  |  |  |  |  |  |  | 0.50 |' in text
   assert 'In bfloat16: 0.50 of OpenVINO, on a CPU without' in text
-  assert '|  | OpenVINO | 0.50 | 1 | at most 1.0 |' in tables.speed()
-  assert '| timm, compiled | not measured |  | 1.2 |' in tables.speed()
+  assert '|  | OpenVINO | 0.50 | 1 | at most 1.0 |' in summary_table.speed()
+  gpu = '| timm, compiled | not measured |  | 1.2 |'
+  assert gpu in summary_table.speed()
   training_step = script('training_step')
   results = {'ours_1_device_huge_pages': time(1.0), 'torch_eager': time(2.0)}
   row = {'name': 'b0', 'resolution': 224, 'batch': 16}
