@@ -13,6 +13,12 @@ class UserError(Exception):
   """
 
 
+def first_line(error: BaseException) -> str:
+  """Returns what an error says up to the first line break, or its type."""
+  lines = str(error).strip().splitlines()
+  return lines[0] if lines else type(error).__name__
+
+
 def near_names(name: str, names: Iterable[str], count: int = 3) -> str:
   """Returns `did you mean a, b?`, or all names where none is near.
 

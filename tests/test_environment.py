@@ -192,6 +192,53 @@ def test_importing_does_nothing():
   assert done.stderr == ''
 
 
+# What malloc keeps.
+
+# Prints which share of a large block stays with the process after its end.
+FREE = """
+import ctypes, os, sys
+from pathlib import Path
+from effnet_jax import environment
+if sys.argv[1:] == ['keep']:
+  environment.keep_freed_pages()
+libc = ctypes.CDLL(None)
+libc.malloc.restype = ctypes.c_void_p
+size = 2**26
+def resident():
+  pages = int(Path('/proc/self/statm').read_text().split()[1])
+  return pages * os.sysconf('SC_PAGE_SIZE')
+before = resident()
+block = libc.malloc(ctypes.c_size_t(size))
+ctypes.memset(block, 1, size)
+libc.free(ctypes.c_void_p(block))
+print((resident() - before) / size)
+"""
+
+
+def _kept(*arguments, **variables):
+  return float(_run(['-c', FREE, *arguments], **variables).stdout)
+
+
+@needs_glibc
+def test_freed_pages_are_kept():
+  assert _kept() < 0.1
+  assert _kept('keep') > 0.9
+
+
+@needs_glibc
+@pytest.mark.parametrize(
+  'variables',
+  [
+    {environment.SWITCH: '0'},
+    {'GLIBC_TUNABLES': 'glibc.malloc.tcache_count=7'},
+    {'MALLOC_ARENA_MAX': '2'},
+  ],
+  ids=str,
+)
+def test_freed_pages_go_where_the_user_wants_it_so(variables):
+  assert _kept('keep', **variables) < 0.1
+
+
 # The compilation cache.
 
 COMPILE = """

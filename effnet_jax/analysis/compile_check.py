@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from effnet_jax import errors
-from effnet_jax.analysis import chips, hlo
+from effnet_jax.analysis import chips, hlo, topologies
 from effnet_jax.training import program
 
 _UNITS = {'': 1, 'K': 2**10, 'M': 2**20, 'G': 2**30, 'T': 2**40}
@@ -105,6 +105,8 @@ def check(
     UserError: what `program.build` refuses, or XLA for want of anything else
       than memory.
   """
+  config = config.copy_and_resolve_references()
+  config.evaluation.batch_size = len(devices)  # not compiled: any will do
   built = program.build(config, devices)
   chip = chips.of_device(devices[0], len(devices))
   spec = built.model.spec
@@ -221,8 +223,13 @@ def _no_room(error):
     UserError: the compiler failed for another reason.
   """
   if 'RESOURCE_EXHAUSTED' not in str(error):
-    why = str(error).splitlines()[0]
-    raise errors.UserError(f'XLA could not compile the step: {why}') from error
+    versions = ', '.join(f'{k} {v}' for k, v in _versions().items())
+    raise errors.UserError(
+      f'XLA could not compile the step ({versions}): '
+      f'{errors.first_line(error)}. Another config.batch_size, config.remat or '
+      'config.model.depthwise may compile; for a TPU, libtpu must fit JAX: '
+      f'{topologies.INSTALL}'
+    ) from error
   for pattern in _NO_ROOM:
     if match := pattern.search(str(error)):
       needed, there = (

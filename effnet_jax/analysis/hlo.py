@@ -14,8 +14,17 @@ _COLLECTIVES = (
 # These move nothing, or say again what their `-start` has said.
 _NOTHING = (
   *('parameter', 'constant', 'tuple', 'get-tuple-element', 'bitcast', 'while'),
-  *('copy-done', 'slice-done', 'custom-call'),
+  *('copy-done', 'slice-done'),
 )
+# Custom calls that compute: a library (`__cudnn$convForward`, `__cublas$gemm`)
+# or a hand-written kernel. The others move nothing: those of a TPU allocate, or
+# say how an array lies (`AllocateBuffer`, `ConcatBitcast`).
+_COMPUTES = re.compile(
+  r'custom_call_target="(__(cu|gpu|onednn|triton)|tpu_custom|triton_kernel)'
+)
+# What a library may scribble on stands behind its results. How often it does is
+# not known; XLA leaves it out as well.
+_WORKSPACE = re.compile(r', [su]8\[\d*\]\{0\}\)$')
 _INSTRUCTION = re.compile(
   r'\s*(?:ROOT )?%(?P<name>[\w.-]+) = '
   r'(?P<type>\(.*?\)(?= [\w-]+\()|\S+) (?P<operation>[\w-]+)\((?P<rest>.*)'
@@ -24,7 +33,7 @@ _ARRAY = re.compile(
   r'\b(?P<type>pred|bf16|[suf](?P<bits>\d+)\w*)\[(?P<shape>[\d,]*)\]'
   r'(?P<layout>\{[^}]*\})?'
 )
-_LOOP = re.compile(r'body=%([\w.-]+)')
+_CALLED = re.compile(r'\b(?:body|to_apply)=%([\w.-]+)')
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
 _CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
 
@@ -86,19 +95,31 @@ def _moved(computations, name, count, ahead):
       continue
     types[match['name']] = match['type']
     operation = match['operation']
-    if operation == 'while':
-      body, trips = _LOOP.search(line), _TRIPS.search(line)
-      if body:
-        once = _moved(computations, body[1], count, ahead)
+    if operation in ('while', 'call'):
+      called, trips = _CALLED.search(line), _TRIPS.search(line)
+      if called:
+        once = _moved(computations, called[1], count, ahead)
         total += once * (int(trips[1]) if trips else 1)
     elif operation in _AHEAD:
       total += ahead[operation](match['type']) if ahead else 0
-    elif operation not in _NOTHING:
+    elif _moves(operation, line):
       operands = match['rest'].partition(')')[0]
-      total += count(match['type'])
+      total += count(_results(match))
       for operand in re.findall(r'%([\w.-]+)', operands):
         total += count(types.get(operand, ''))
   return total
+
+
+def _moves(operation, line):
+  if operation == 'custom-call':
+    return _COMPUTES.search(line) is not None
+  return operation not in _NOTHING
+
+
+def _results(match):
+  if match['operation'] != 'custom-call':
+    return match['type']
+  return _WORKSPACE.sub(')', match['type'])
 
 
 def _computations(text):

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from effnet_jax.errors import UserError
+from effnet_jax.errors import UserError, first_line
 
 if TYPE_CHECKING:  # JAX must not start before `prepare`
   import jax
@@ -27,6 +27,8 @@ _ENVIRONMENT = {
 # Axes of the torus, and the most chips of one pod.
 _PODS = {'v4': (3, 4096), 'v5e': (2, 256), 'v5p': (3, 8960), 'v6e': (2, 256)}
 _FORMS = 'v4:2x2x1, v4:4x8x8, v5e:2x2, v5e:16x16, v5p:4x8x8, v6e:16x16'
+_KNOWN = 'v5e:2x2'  # to every libtpu
+INSTALL = "pip install --upgrade 'effnet_jax[tpu-compile]'"
 
 
 def check(name: str) -> None:
@@ -41,10 +43,9 @@ def check(name: str) -> None:
       f'no topology {name!r}: {match[1]} has {axes} axes and up to {most} '
       f'chips; write it like {_FORMS}'
     )
-  if importlib.util.find_spec('libtpu') is None:
-    raise UserError(
-      "compiling for a TPU takes libtpu: pip install 'effnet_jax[tpu-compile]'"
-    )
+  library = importlib.util.find_spec('libtpu')
+  if library is None or library.origin is None:  # or an empty directory
+    raise UserError(f'compiling for a TPU takes libtpu: {INSTALL}')
 
 
 def prepare() -> None:
@@ -56,9 +57,16 @@ def devices(name: str) -> Sequence['jax.Device']:
   """Returns the devices of a topology, one a chip, on any machine.
 
   Raises:
-    UserError: a layout that libtpu does not know.
+    UserError: a layout that libtpu does not know, or no libtpu that works.
   """
   check(name)
+  try:
+    return _described(name).devices
+  except Exception as error:  # of several types, by version
+    raise UserError(_what_is_wrong(name, first_line(error))) from error
+
+
+def _described(name):
   from jax.experimental import topologies
 
   options = {}
@@ -66,16 +74,21 @@ def devices(name: str) -> Sequence['jax.Device']:
     options['chip_config_name'] = 'megacore'
   if math.prod(_layout(name)) == 1:
     options['chips_per_host_bounds'] = (1, 1, 1)  # a host of four otherwise
+  return topologies.get_topology_desc(
+    platform='tpu', topology_name=name, **options
+  )
+
+
+def _what_is_wrong(name, why):
+  """The name, or libtpu, if that does not know what every one knows."""
   try:
-    described = topologies.get_topology_desc(
-      platform='tpu', topology_name=name, **options
+    _described(_KNOWN)
+  except Exception:
+    return (
+      f'libtpu does not work with this JAX ({why}): install the one that '
+      f'fits, {INSTALL}'
     )
-  except Exception as error:  # of several types, by version
-    why = str(error).splitlines()[0] if str(error) else type(error).__name__
-    raise UserError(
-      f'libtpu has no topology {name!r} ({why}): write it like {_FORMS}'
-    ) from error
-  return described.devices
+  return f'libtpu has no topology {name!r} ({why}): write it like {_FORMS}'
 
 
 def _layout(name):

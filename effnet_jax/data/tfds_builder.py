@@ -6,7 +6,7 @@ minutes.
 
 from typing import Any
 
-from effnet_jax.errors import UserError
+from effnet_jax.errors import UserError, first_line
 
 _VALIDATION = 'ILSVRC2012_img_val.tar'
 # What must be downloaded by hand: ImageNet wants its terms accepted.
@@ -39,8 +39,8 @@ def find_builder(name: str, path: str, option: str) -> Any:
   except tfds.core.DatasetNotFoundError:
     raise UserError(_how_to_prepare(name, looked, path)) from None
   except (ValueError, OSError, AssertionError) as error:
-    line = str(error).strip().splitlines()[0]
-    raise UserError(f'cannot open {name} in {looked}: {line}') from None
+    why = first_line(error)
+    raise UserError(f'cannot open {name} in {looked}: {why}') from None
   array_record = tfds.core.FileFormat.ARRAY_RECORD
   formats = {builder.info.file_format, *builder.info.alternative_file_formats}
   if array_record not in formats:

@@ -26,7 +26,8 @@ def predictor(
   ones in groups, on all cores (`cores.run`); there what a thread sets for
   itself, such as `jax.default_matmul_precision`, counts at batch 1 alone. It
   may be called within `jax.jit` and `jax.grad`. Making one on CPU lets malloc
-  keep freed memory (`environment.keep_freed_pages`; EFFNET_JAX_TUNE=0: not).
+  keep what the whole process frees from then on, whatever frees it; not so
+  with EFFNET_JAX_TUNE=0 in the environment (`environment.keep_freed_pages`).
 
   Args:
     model: the network; its `depthwise` counts, its `dtype` doesn't.

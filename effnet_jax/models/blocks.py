@@ -212,65 +212,87 @@ class Block(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-    spec, inputs = self.spec, x
-    routing = None
+    spec = self.spec
+    routing = gate = None
     if spec.experts:
       routing = Routing(spec.experts, name='routing')(x)
-
-    def conv(name, filters, kernel_size=1, stride=1):
-      return Conv(
-        filters,
-        kernel_size,
-        stride,
-        self.padding,
-        experts=spec.experts,
-        dtype=self.dtype,
-        name=f'{name}_conv',
-      )
-
-    norm = lambda name: self.norm(name=f'{name}_bn')
-    filters, size, stride = spec.expanded_filters, spec.kernel_size, spec.stride
-    gate = None
     if spec.se_filters:
       gate = SqueezeExcite(
         spec.se_filters, self.activation, self.dtype, name='se'
       )
     if spec.operator == 'mbconv':
-      if spec.expands:
-        x = conv('expand', filters)(x, routing, norm('expand'), self.activation)
-      x = DepthwiseConv(
-        size,
-        stride,
-        self.padding,
-        self.depthwise,
-        spec.experts,
-        self.dtype,
-        name='depthwise_conv',
-      )(x, routing)
-      project = conv('project', spec.filters)
-      if gate and not spec.experts:
-        x = norm('depthwise')(x, self.activation, gate=gate, project=project)
-        x = norm('project')(x)
-      else:
-        x = norm('depthwise')(x, self.activation, gate=gate)
-        x = project(x, routing, norm('project'))
+      branch = self._mbconv(x, routing, gate)
     elif spec.expands:
-      late = spec.stride_in == 'project'
-      expand = conv('expand', filters, size, 1 if late else stride)
-      x = expand(x, routing, norm('expand'), self.activation, gate)
-      project = conv('project', spec.filters, 1, stride if late else 1)
-      x = project(x, routing, norm('project'))
+      branch = self._fused(x, routing, gate)
     else:
-      if gate:
-        x = x * gate(x.mean((1, 2), dtype=jnp.float32))[:, None, None]
-      project = conv('project', spec.filters, size, stride)
-      x = project(x, routing, norm('project'), self.activation)
+      branch = self._fused_alone(x, routing, gate)
     if not spec.residual:
-      return x
+      return branch
     # Stochastic depth: whole images lose the branch, the others are scaled up.
-    x = nn.Dropout(
+    branch = nn.Dropout(
       1 - spec.survival_probability,
       broadcast_dims=(1, 2, 3),
       deterministic=not train,
-    )(x)
-    return inputs + x
+    )(branch)
+    return x + branch
+
+  # Not wrapped: as methods of flax they would stand in the operations' names.
+
+  @nn.nowrap
+  def _mbconv(self, x, routing, gate):
+    spec = self.spec
+    if spec.expands:
+      expand = self._conv('expand', spec.expanded_filters)
+      x = expand(x, routing, self._norm('expand'), self.activation)
+    x = DepthwiseConv(
+      spec.kernel_size,
+      spec.stride,
+      self.padding,
+      self.depthwise,
+      spec.experts,
+      self.dtype,
+      name='depthwise_conv',
+    )(x, routing)
+    project = self._conv('project', spec.filters)
+    norm = self._norm('depthwise')
+    if gate and not spec.experts:
+      x = norm(x, self.activation, gate=gate, project=project)
+      return self._norm('project')(x)
+    x = norm(x, self.activation, gate=gate)
+    return project(x, routing, self._norm('project'))
+
+  @nn.nowrap
+  def _fused(self, x, routing, gate):
+    spec = self.spec
+    late = spec.stride_in == 'project'
+    first, last = (1, spec.stride) if late else (spec.stride, 1)
+    expand = self._conv(
+      'expand', spec.expanded_filters, spec.kernel_size, first
+    )
+    x = expand(x, routing, self._norm('expand'), self.activation, gate)
+    project = self._conv('project', spec.filters, 1, last)
+    return project(x, routing, self._norm('project'))
+
+  @nn.nowrap
+  def _fused_alone(self, x, routing, gate):
+    spec = self.spec
+    if gate:
+      x = x * gate(x.mean((1, 2), dtype=jnp.float32))[:, None, None]
+    project = self._conv('project', spec.filters, spec.kernel_size, spec.stride)
+    return project(x, routing, self._norm('project'), self.activation)
+
+  @nn.nowrap
+  def _conv(self, name, filters, kernel_size=1, stride=1):
+    return Conv(
+      filters,
+      kernel_size,
+      stride,
+      self.padding,
+      experts=self.spec.experts,
+      dtype=self.dtype,
+      name=f'{name}_conv',
+    )
+
+  @nn.nowrap
+  def _norm(self, name):
+    return self.norm(name=f'{name}_bn')

@@ -80,30 +80,37 @@ class BatchNorm(nn.Module):
       self.axis_name,
       self.axis_index_groups,
     )
+    arguments = x, scale, bias, kernel, gate, project
     if self.use_running_average or self.is_initializing():
-      if kernel is not None:
-        x = norm_gradients.product(x, kernel, self.dtype)
-      mean, var = moving['mean'].value, moving['var'].value
-      out = layer.activated(x, scale, bias, mean, var).astype(self.dtype)
-      if gate is None:
-        return out
-      factors = gate(out.mean((1, 2), dtype=jnp.float32))
-      out = out * factors[:, None, None].astype(self.dtype)
-      return out if project is None else project(out)
-    if kernel is not None:
-      out, batch = norm_gradients.product_norm(layer, x, kernel, scale, bias)
-    elif gate is not None:
-      applies, variables = zip(*map(_unbind, (gate, project)), strict=True)
-      out, batch = norm_gradients.gated_norm(
-        layer, applies, x, scale, bias, variables
-      )
-    else:
-      out, batch = norm_gradients.norm(layer, x, scale, bias)
+      statistics = (moving['mean'].value, moving['var'].value)
+      return _by_moving(layer, statistics, *arguments)
+    out, batch = _by_batch(layer, *arguments)
     for variable, value in zip(moving.values(), batch, strict=True):
       variable.value = (
         self.momentum * variable.value + (1 - self.momentum) * value
       )
     return out
+
+
+def _by_moving(layer, statistics, x, scale, bias, kernel, gate, project):
+  if kernel is not None:
+    x = norm_gradients.product(x, kernel, layer.dtype)
+  out = layer.activated(x, scale, bias, *statistics).astype(layer.dtype)
+  if gate is None:
+    return out
+  factors = gate(out.mean((1, 2), dtype=jnp.float32))
+  out = out * factors[:, None, None].astype(layer.dtype)
+  return out if project is None else project(out)
+
+
+def _by_batch(layer, x, scale, bias, kernel, gate, project):
+  """The output, and the batch's mean and variance."""
+  if kernel is not None:
+    return norm_gradients.product_norm(layer, x, kernel, scale, bias)
+  if gate is None:
+    return norm_gradients.norm(layer, x, scale, bias)
+  applies, variables = zip(*map(_unbind, (gate, project)), strict=True)
+  return norm_gradients.gated_norm(layer, applies, x, scale, bias, variables)
 
 
 def _unbind(module):

@@ -1,5 +1,6 @@
 """The step compiled for what is here, and what is made of what XLA says."""
 
+import dataclasses
 import importlib
 import importlib.util
 import json
@@ -86,6 +87,8 @@ def test_for_the_devices_here(monkeypatch):
     leaf.size * 4 for leaf in jax.tree.leaves((state.params, state.batch_stats))
   )
   assert averaged <= found.collective_bytes < 1.1 * averaged + 100
+  # It is the step that is compiled: how the evaluation is batched is no matter.
+  config.evaluation.batch_size = 7
   # Per chip: half the batch is about half the arithmetic of a chip.
   half = compile_check.check(
     compile_check.changed(config, 4, batch_per_chip=8), jax.devices()
@@ -111,10 +114,13 @@ def test_the_command_prints_json():
   assert (found['remat'], found['chips']) == ('block', 4)
 
 
-@pytest.mark.skipif(
+needs_libtpu = pytest.mark.skipif(
   importlib.util.find_spec('libtpu') is None,
   reason="libtpu is not installed: pip install '.[tpu-compile]'",
 )
+
+
+@needs_libtpu
 def test_for_a_pod_that_is_not_here():
   run = _command(*TINY, '--topology=v5e:2x2', '--json')
   assert run.returncode == 0, run.stderr
@@ -147,12 +153,23 @@ def test_a_mistake_is_one_line(arguments, text):
   assert text in run.stderr
 
 
-def test_without_libtpu(monkeypatch):
-  monkeypatch.setattr(topologies.importlib.util, 'find_spec', lambda name: None)
+@needs_libtpu
+@pytest.mark.parametrize(
+  ('arguments', 'text'),
+  [
+    (['--topology=v5e:4x4', '--config.batch_size=40'], '16 devices; 32 would'),
+    (['--topology=v5e:3x5'], "libtpu has no topology 'v5e:3x5'"),
+  ],
+)
+def test_a_pod_that_cannot_be_is_one_line(arguments, text):
+  test_a_mistake_is_one_line(arguments, text)
+
+
+def test_chips_that_do_not_divide_the_batch(monkeypatch):
   with pytest.raises(
-    UserError, match=r"pip install 'effnet_jax\[tpu-compile\]"
+    UserError, match=r'batch_size=64 does not divide over 3 devices; 63 would$'
   ):
-    topologies.check('v5e:2x2')
+    compile_check.check(_config(monkeypatch), jax.devices()[:3])
 
 
 def _measure(peak, hbm=16 * GIB, remats=()):
@@ -234,9 +251,24 @@ def test_no_room_is_read_from_the_message(message, sizes):
   assert compile_check._no_room(error) == sizes
 
 
-def test_another_failure_of_the_compiler_is_one_line():
-  with pytest.raises(UserError, match='could not compile .* INTERNAL: bug$'):
-    compile_check._no_room(RuntimeError('INTERNAL: bug\nstack'))
+def test_another_failure_of_the_compiler_is_one_line(monkeypatch):
+  def compile():
+    raise jax.errors.JaxRuntimeError('INTERNAL: bug\nstack')
+
+  build = compile_check.program.build
+  lowered = types.SimpleNamespace(compile=compile)
+  step = types.SimpleNamespace(lower=lambda *_: lowered)
+  monkeypatch.setattr(
+    compile_check.program,
+    'build',
+    lambda *arguments: dataclasses.replace(build(*arguments), train_step=step),
+  )
+  with pytest.raises(UserError) as found:
+    compile_check.check(_config(monkeypatch), jax.devices())
+  text = str(found.value)
+  assert f'could not compile the step (jax {jax.__version__}, ' in text
+  assert ': INTERNAL: bug. Another config.batch_size, ' in text
+  assert topologies.INSTALL in text and '\n' not in text
 
 
 def test_text():

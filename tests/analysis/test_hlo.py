@@ -81,6 +81,57 @@ def test_collectives(line, size):
       ),
       32,
     ),
+    # A library reads its operands and writes its results; not its workspace.
+    (
+      (
+        '%x = f32[4]{0} parameter(0)',
+        '%k = f32[2]{0} parameter(1)',
+        '%r = (f32[3]{0}, u8[1000]{0}) custom-call(%x, %k), '
+        'custom_call_target="__cudnn$convForward"',
+        '%a = f32[3]{0} get-tuple-element(%r), index=0',
+      ),
+      36,
+    ),
+    (
+      (
+        '%x = bf16[4]{0} parameter(0)',
+        '%r = bf16[6]{0} custom-call(%x), custom_call_target="__cublas$gemm"',
+      ),
+      20,
+    ),
+    # Its result may itself be bytes.
+    (
+      (
+        '%r = (s8[2,3]{1,0}, u8[7]{0}) custom-call(), '
+        'custom_call_target="__cudnn$convBiasActivationForward"',
+      ),
+      6,
+    ),
+    # A kernel of somebody's, on what is on the chip and what is not.
+    (
+      (
+        '%x = f32[4]{0} parameter(0)',
+        '%y = f32[8]{0:S(1)} negate(%x)',
+        '%r = f32[2]{0} custom-call(%x, %y), '
+        'custom_call_target="tpu_custom_call"',
+      ),
+      40,
+    ),
+    # A TPU's room, and its parts of an array as a whole.
+    (
+      ('%b = f32[9]{0} custom-call(), custom_call_target="AllocateBuffer"',),
+      0,
+    ),
+    (
+      (
+        '%x = f32[4]{0} parameter(0)',
+        '%r = f32[8]{0} custom-call(%x, %x), '
+        'custom_call_target="ConcatBitcast", backend_config={}',
+      ),
+      0,
+    ),
+    # What is called counts where it is called.
+    (('%c = f32[10]{0} call(%x), to_apply=%body',), 80),
     # A loop's body as often as it runs.
     (
       (

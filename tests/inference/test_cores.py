@@ -1,6 +1,7 @@
 """Images one by one over the cores."""
 
 import threading
+import types
 
 import jax
 import jax.numpy as jnp
@@ -68,3 +69,33 @@ def test_errors_come_through():
 
 def test_where_images_are_computed():
   assert cores.holds(_images(1, 8)) and cores.holds(jnp.asarray(_images(1, 8)))
+
+
+class _Elsewhere(jax.Array):
+  """Stands for an array on an accelerator, or on CPU and one."""
+
+  def __init__(self, *platforms):
+    self.platforms = platforms
+
+  def devices(self):
+    return [types.SimpleNamespace(platform=name) for name in self.platforms]
+
+
+@pytest.mark.parametrize('platforms', [('tpu',), ('cpu', 'gpu')])
+def test_what_lies_elsewhere_is_not_the_cpus(platforms):
+  assert not cores.holds(_Elsewhere(*platforms))
+
+
+def test_numpy_arrays_go_where_jax_computes(monkeypatch):
+  monkeypatch.setattr(cores.jax, 'default_backend', lambda: 'gpu')
+  assert not cores.holds(_images(1, 8))
+  assert cores.holds(jnp.asarray(_images(1, 8)))  # placed
+
+
+def test_only_what_the_cpu_holds_is_shared_among_cores(monkeypatch):
+  monkeypatch.setattr(cores.jax, 'jit', lambda function, **_: function)
+  monkeypatch.setattr(cores, 'run', lambda function, images: 'shared out')
+  predict = cores.compiled(lambda weights, images: images, ())
+  elsewhere = _Elsewhere('tpu')
+  assert predict(elsewhere) is elsewhere
+  assert predict(_images(2, 8)) == 'shared out'

@@ -7,13 +7,15 @@ by one with the same activation, padding and stem that has all its kinds.
 
 import dataclasses
 import functools
+import os
+import types
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from effnet_jax import errors
+from effnet_jax import environment, errors
 from effnet_jax.inference.predictor import predictor
 from effnet_jax.models import efficientnet, spec, variants
 
@@ -229,3 +231,32 @@ def test_the_gradient_is_that_of_the_network():
   scale = np.abs(expected).max()
   assert scale > 0
   np.testing.assert_allclose(found / scale, expected / scale, atol=1e-4)
+
+
+@pytest.fixture
+def told(monkeypatch):
+  """What malloc is told, as in a process that nobody has tuned."""
+  calls = []
+  libc = types.SimpleNamespace(mallopt=lambda *call: calls.append(call))
+  monkeypatch.setattr(environment.ctypes, 'CDLL', lambda _: libc)
+  monkeypatch.setattr(environment, '_has_glibc', lambda: True)
+  monkeypatch.delenv(environment.SWITCH)
+  chosen = ('GLIBC_TUNABLES', 'MALLOC_')
+  for name in [name for name in os.environ if name.startswith(chosen)]:
+    monkeypatch.delenv(name)
+  environment.keep_freed_pages.cache_clear()
+  yield calls
+  environment.keep_freed_pages.cache_clear()
+
+
+def test_malloc_is_told_once_to_keep_what_is_freed(tiny, told):
+  predictor(*tiny)
+  assert len(told) == 3
+  predictor(*tiny)
+  assert len(told) == 3
+
+
+def test_malloc_can_be_left_alone(tiny, told, monkeypatch):
+  monkeypatch.setenv(environment.SWITCH, '0')
+  predictor(*tiny)
+  assert told == []

@@ -12,6 +12,7 @@ import pytest
 from effnet_jax.models.norm import BatchNorm
 
 MOMENTUM, EPSILON = 0.9, 1e-3
+PROJECTED = 3  # channels
 
 
 class _Gate(nn.Module):
@@ -23,21 +24,33 @@ class _Gate(nn.Module):
     return nn.sigmoid(nn.Dense(pooled.shape[-1])(jnp.tanh(pooled)))
 
 
+class _Project(nn.Module):
+  """To another number of channels, linear."""
+
+  @nn.compact
+  def __call__(self, x):
+    kernel = self.param(
+      'kernel', nn.initializers.ones, (x.shape[-1], PROJECTED)
+    )
+    return x @ kernel.astype(x.dtype)
+
+
 class _Ours(nn.Module):
   norm: BatchNorm
   activation: Any = None
-  gated: bool = False
+  after: tuple[str, ...] = ()
 
   @nn.compact
   def __call__(self, x, kernel):
-    gate = _Gate(name='gate') if self.gated else None
-    return self.norm(x, self.activation, kernel, gate)
+    gate = _Gate(name='gate') if 'gate' in self.after else None
+    project = _Project(name='project') if 'project' in self.after else None
+    return self.norm(x, self.activation, kernel, gate, project)
 
 
 class _Flax(nn.Module):
   norm: nn.BatchNorm
   activation: Any = None
-  gated: bool = False
+  after: tuple[str, ...] = ()
 
   @nn.compact
   def __call__(self, x, kernel):
@@ -45,25 +58,25 @@ class _Flax(nn.Module):
       x = jnp.dot(x, kernel.astype(x.dtype))
     x = self.norm(x)
     x = self.activation(x) if self.activation else x
-    if self.gated:
+    if 'gate' in self.after:
       mean = x.mean((1, 2), dtype=jnp.float32)
       x = (x * _Gate(name='gate')(mean)[:, None, None]).astype(x.dtype)
-    return x
+    return _Project(name='project')(x) if 'project' in self.after else x
 
 
 ACTIVATIONS = {'none': None, 'silu': nn.silu, 'relu6': nn.relu6}
 
 
-def _pair(dtype=jnp.float32, activation=None, gated=False, **axis):
+def _pair(dtype=jnp.float32, activation=None, after=(), **axis):
   """Our layer and flax's."""
   ours = BatchNorm(False, MOMENTUM, EPSILON, dtype, **axis)
   flaxs = nn.BatchNorm(
     False, momentum=MOMENTUM, epsilon=EPSILON, dtype=dtype, **axis
   )
-  return _Ours(ours, activation, gated), _Flax(flaxs, activation, gated)
+  return _Ours(ours, activation, after), _Flax(flaxs, activation, after)
 
 
-def _arguments(dtype, product, gated, shape=(4, 6, 6, 5), offset=1.0, seed=0):
+def _arguments(dtype, product, after, shape=(4, 6, 6, 5), offset=1.0, seed=0):
   """((map, kernel or None, params), weights of the outputs in the loss)."""
   rng = np.random.default_rng(seed)
   normal = lambda *shape: jnp.asarray(rng.normal(size=shape), jnp.float32)
@@ -71,16 +84,19 @@ def _arguments(dtype, product, gated, shape=(4, 6, 6, 5), offset=1.0, seed=0):
   params = {
     'norm': {'scale': 1 + normal(channels) / 4, 'bias': normal(channels)}
   }
-  if gated:
+  if 'gate' in after:
     kernel = normal(channels, channels)
     params['gate'] = {'Dense_0': {'kernel': kernel, 'bias': normal(channels)}}
+  if 'project' in after:
+    params['project'] = {'kernel': normal(channels, PROJECTED)}
   x = (normal(*shape) + offset).astype(dtype)
   kernel = normal(shape[-1], channels) if product else None
-  return (x, kernel, params), normal(*shape[:-1], channels)
+  out = PROJECTED if 'project' in after else channels
+  return (x, kernel, params), normal(*shape[:-1], out)
 
 
 def _loss(layer, weights, x, kernel, params):
-  channels = weights.shape[-1]
+  channels = params['norm']['bias'].size
   stats = {'mean': jnp.full(channels, 0.5), 'var': jnp.full(channels, 2.0)}
   out, updates = layer.apply(
     {'params': params, 'batch_stats': {'norm': stats}},
@@ -110,11 +126,12 @@ def _assert_near(found, expected, tolerance):
 
 
 KINDS = {
-  'plain': (False, False),
-  'product': (True, False),
-  'gate': (False, True),
+  'plain': (False, ()),
+  'product': (True, ()),
+  'gate': (False, ('gate',)),
+  'projection': (False, ('gate', 'project')),
 }
-KIND = pytest.mark.parametrize(('product', 'gated'), KINDS.values(), ids=KINDS)
+KIND = pytest.mark.parametrize(('product', 'after'), KINDS.values(), ids=KINDS)
 
 
 @KIND
@@ -122,9 +139,9 @@ KIND = pytest.mark.parametrize(('product', 'gated'), KINDS.values(), ids=KINDS)
 @pytest.mark.parametrize(
   ('dtype', 'tolerance'), [(jnp.float32, 1e-5), (jnp.bfloat16, 1.5e-2)]
 )
-def test_against_flax(dtype, tolerance, activation, product, gated):
-  arguments, weights = _arguments(dtype, product, gated)
-  ours, flaxs = _pair(dtype, ACTIVATIONS[activation], gated)
+def test_against_flax(dtype, tolerance, activation, product, after):
+  arguments, weights = _arguments(dtype, product, after)
+  ours, flaxs = _pair(dtype, ACTIVATIONS[activation], after)
   _assert_near(
     _gradients(ours, arguments, weights),
     _gradients(flaxs, arguments, weights),
@@ -133,13 +150,13 @@ def test_against_flax(dtype, tolerance, activation, product, gated):
 
 
 @KIND
-def test_in_evaluation(product, gated):
-  (x, kernel, params), _ = _arguments(jnp.float32, product, gated)
+def test_in_evaluation(product, after):
+  (x, kernel, params), _ = _arguments(jnp.float32, product, after)
   channels = params['norm']['bias'].size
   stats = {'mean': jnp.full(channels, 0.5), 'var': jnp.full(channels, 2.0)}
   variables = {'params': params, 'batch_stats': {'norm': stats}}
   out, expected = (
-    layer(norm(True, epsilon=EPSILON), nn.silu, gated).apply(
+    layer(norm(True, epsilon=EPSILON), nn.silu, after).apply(
       variables, x, kernel
     )
     for layer, norm in ((_Ours, BatchNorm), (_Flax, nn.BatchNorm))
@@ -149,14 +166,14 @@ def test_in_evaluation(product, gated):
 
 @KIND
 @pytest.mark.parametrize('groups', [None, ((0, 1), (2, 3))])
-def test_statistics_of_several_devices(groups, product, gated):
+def test_statistics_of_several_devices(groups, product, after):
   (x, *rest), weights = _arguments(
-    jnp.float32, product, gated, shape=(8, 4, 4, 5)
+    jnp.float32, product, after, shape=(8, 4, 4, 5)
   )
   split = lambda x: x.reshape(4, 2, *x.shape[1:])
   pair = _pair(
     activation=nn.silu,
-    gated=gated,
+    after=after,
     axis_name='batch',
     axis_index_groups=groups,
   )
@@ -171,18 +188,18 @@ def test_statistics_of_several_devices(groups, product, gated):
 
 
 @KIND
-def test_a_large_mean_costs_no_accuracy(product, gated):
+def test_a_large_mean_costs_no_accuracy(product, after):
   # A product's gradient is made of sums that cancel where its input is far
   # from zero; float64 is the measure.
   arguments, weights = _arguments(
-    jnp.float32, product, gated, shape=(8, 8, 8, 5), offset=20.0
+    jnp.float32, product, after, shape=(8, 8, 8, 5), offset=20.0
   )
   found, plain = (
     _gradients(layer, arguments, weights)[1]
-    for layer in _pair(activation=nn.silu, gated=gated)
+    for layer in _pair(activation=nn.silu, after=after)
   )
   with jax.enable_x64(True):
-    _, exact_layer = _pair(jnp.float64, nn.silu, gated)
+    _, exact_layer = _pair(jnp.float64, nn.silu, after)
     as_float64 = jax.tree.map(lambda x: x.astype(jnp.float64), arguments)
     exact = _gradients(exact_layer, as_float64, weights)[1]
   for leaves in zip(*map(jax.tree.leaves, (found, plain, exact)), strict=True):
@@ -201,13 +218,26 @@ def test_variables_are_flaxs():
   assert ours == flaxs
 
 
+@pytest.mark.parametrize(
+  ('after', 'kernel', 'match'),
+  [
+    (('gate',), np.ones((3, 6)), 'a gate or a kernel'),
+    (('project',), None, 'only what it gates'),
+  ],
+)
+def test_what_does_not_go_together_is_refused(after, kernel, match):
+  layer, x = _Ours(BatchNorm(True), after=after), np.ones((2, 4, 4, 3))
+  with pytest.raises(ValueError, match=match):
+    jax.eval_shape(layer.init, jax.random.key(0), x, kernel)
+
+
 @KIND
-def test_one_map_waits_for_the_backward_pass(product, gated):
+def test_one_map_waits_for_the_backward_pass(product, after):
   # In the dtype of the convolution, and beside it nothing of a map's size but
   # the product's input.
   shape = (4, 8, 8, 12)
-  arguments, weights = _arguments(jnp.bfloat16, product, gated, shape)
-  ours, _ = _pair(jnp.bfloat16, nn.silu, gated)
+  arguments, weights = _arguments(jnp.bfloat16, product, after, shape)
+  ours, _ = _pair(jnp.bfloat16, nn.silu, after)
   backward = jax.eval_shape(
     lambda *a: jax.vjp(lambda *a: _loss(ours, weights, *a)[1][0], *a)[1],
     *arguments,
