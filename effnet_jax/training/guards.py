@@ -1,5 +1,6 @@
 """Signals that ask a run to save and leave."""
 
+import contextlib
 import os
 import signal
 from types import FrameType
@@ -54,4 +55,5 @@ class Interruption:
     self.__exit__()
     # Not print: a signal may come while something else is printing.
     text = f'\n{self.signal.name}: saving soon (once more: leave at once)\n'
-    os.write(1, text.encode())
+    with contextlib.suppress(OSError):  # nobody reads it any more
+      os.write(1, text.encode())

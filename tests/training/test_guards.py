@@ -38,6 +38,21 @@ def test_a_signal_sets_the_flag(handler, capfd, number):
   assert interruption.caught
 
 
+def test_a_signal_sets_the_flag_where_nobody_reads_what_it_says(handler):
+  read, write = os.pipe()
+  os.close(read)
+  stdout = os.dup(1)
+  os.dup2(write, 1)
+  try:
+    with guards.Interruption() as interruption:
+      os.kill(os.getpid(), signal.SIGTERM)
+      assert interruption.caught
+  finally:
+    os.dup2(stdout, 1)
+    os.close(stdout)
+    os.close(write)
+
+
 def test_the_handlers_come_back(handler):
   catch, called = handler
   with guards.Interruption() as interruption:
