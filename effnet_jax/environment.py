@@ -151,7 +151,7 @@ def keep_compiled() -> None:
     return
   _delete_oldest(kept, CACHE_BYTES)
   os.environ['JAX_COMPILATION_CACHE_DIR'] = str(directory)
-  # The hundreds of small functions before the first step cost seconds too.
+  # The small functions of evaluation and prediction too: they add up.
   os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0')
 
 

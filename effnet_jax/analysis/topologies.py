@@ -83,7 +83,7 @@ def _what_is_wrong(name, why):
   """The name, or libtpu, if that does not know what every one knows."""
   try:
     _described(_KNOWN)
-  except Exception:
+  except Exception:  # whatever it is, `why` has told of the first
     return (
       f'libtpu does not work with this JAX ({why}): install the one that '
       f'fits, {INSTALL}'

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from effnet_jax import errors
 from effnet_jax.inference import cores, network
 from effnet_jax.inference.jax_operations import JaxOperations
+from effnet_jax.models import efficientnet
 from effnet_jax.models.efficientnet import DTYPES, EfficientNet
 
 
@@ -52,7 +53,7 @@ def predictor(
     raise errors.UserError(f'unknown dtype {dtype!r}: {near}')
   spec = model.spec
   ops = JaxOperations(jnp.dtype(dtype), model.depthwise)
-  folded = jax.device_put(network.fold(spec, variables))
+  folded = efficientnet.on_device(network.fold(spec, variables))
   forward = lambda folded, images: network.forward(spec, folded, images, ops)[0]
   run = cores.compiled(forward, folded, compiler_options)
   traced = jax.jit(forward)  # whoever traces compiles it with the rest

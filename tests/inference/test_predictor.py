@@ -186,6 +186,27 @@ def test_variables_may_go_and_shapes_may_change(tiny):
   np.testing.assert_allclose(np.concatenate(alone), together, rtol=1e-5)
 
 
+def test_the_weights_are_its_own(tiny):
+  model, variables = tiny
+  images = _images((1, 16, 16, 3))
+
+  def shared(leaf):
+    """A copy at an address from which JAX would take it as it is."""
+    room = np.empty(leaf.nbytes + 64, np.uint8)
+    start = -room.ctypes.data % 64
+    copy = room[start : start + leaf.nbytes].view(leaf.dtype)
+    copy = copy.reshape(leaf.shape)
+    copy[...] = leaf
+    return copy
+
+  variables = jax.tree.map(shared, variables)
+  predict = predictor(model, variables)
+  before = np.array(predict(images))
+  for leaf in jax.tree.leaves(variables):
+    leaf[...] = 7
+  np.testing.assert_array_equal(predict(images), before)
+
+
 def test_within_another_jit(tiny):
   model, variables = tiny
   predict = predictor(model, variables)
