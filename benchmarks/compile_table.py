@@ -46,7 +46,7 @@ class Row:
 
 
 # The published global batches: V1 and V2 4096, Noisy Student's L2 2048 labelled
-# images. `block` where the step alone does not fit.
+# images. `block` where memory is short: what it saves, and what it costs.
 _V5E, _OTHERS = 'v5e:16x16', ('v6e:16x16', 'v5p:4x8x8', 'v4:4x8x8')
 ROWS = (
   Row('b0', _V5E),
@@ -92,6 +92,11 @@ def compile_row(row: Row) -> dict:
     why = f'not compiled within {MINUTES} minutes'
   assert process.stdout is not None
   output = process.stdout.read()
+  if process.returncode < 0 and not why:
+    # No result: something else took the memory, or somebody killed it.
+    sys.exit(
+      f'{row.name()}: ended by signal {-process.returncode}; run it alone'
+    )
   if why or process.returncode not in (0, 1):
     return {**found, 'failed': why or f'exit status {process.returncode}'}
   return {**found, **json.loads(output)}
