@@ -58,7 +58,6 @@ ROWS = (
   Row('b7', _V5E, remat='block'),
   *(Row('v2_s', pod) for pod in _OTHERS),
   Row('v2_xl', _V5E),
-  Row('v2_xl', _V5E, remat='block'),
   Row('l2', _V5E, batch=2048, remat='block'),
 )
 
