@@ -109,9 +109,8 @@ def _loss(layer, weights, x, kernel, params):
 
 def _gradients(layer, arguments, weights):
   argnums = tuple(i for i, a in enumerate(arguments) if a is not None)
-  return jax.value_and_grad(
-    functools.partial(_loss, layer, weights), argnums, has_aux=True
-  )(*arguments)
+  loss = functools.partial(_loss, layer, weights)
+  return jax.jit(jax.value_and_grad(loss, argnums, has_aux=True))(*arguments)
 
 
 def _assert_near(found, expected, tolerance):
