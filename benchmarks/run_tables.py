@@ -96,3 +96,24 @@ def memory() -> str:
     f'included, float32 on CPU; {versions(report["versions"])} '
     f'{result("memory")}',
   )
+
+
+def remat_time() -> str:
+  """A row a network: the time of a step each way, over that without."""
+  report = read('remat_time')
+  rows = [
+    [
+      step(name, {'resolution': resolution, 'batch': batch}),
+      f'{row["times"]["none"]["milliseconds"]:,.0f}',
+      *(f'{row["ratios"][way]["ratio"]:.2f}' for way in ('block', 'stage')),
+    ]
+    for row in report['rows']
+    for name, resolution, batch in [row['case'].split('-')]
+  ]
+  return table(
+    ('', 'ms without', '`remat=block`', '`remat=stage`'),
+    rows,
+    'Time of a training step over that without rematerialisation, float32 on '
+    f'{report["machine"]["processor"]}, {report["machine"]["cores"]} cores; '
+    f'{versions(report["versions"])} {result("remat_time")}',
+  )

@@ -124,6 +124,7 @@ PLACES = {
     ('input_pipeline', run_tables.input_pipeline, 'input_pipeline'),
     ('startup', run_tables.startup, 'startup'),
     ('memory', run_tables.memory, 'memory'),
+    ('remat_time', run_tables.remat_time, 'remat_time'),
     ('growth', cpu_tables.growth, 'growth'),
   ),
 }
