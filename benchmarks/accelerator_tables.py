@@ -79,8 +79,8 @@ def compiled() -> str:
     rows,
     'Arithmetic and bytes are of one chip and step, images/s of the pod. '
     f'Compiled with {versions(compilers)}; given up after '
-    f'{limits["minutes"]} minutes of both cores or at {limits["gib"]} GiB. '
-    f'What is missing was not compiled here {result("compile_table")}',
+    f'{limits["minutes"]} minutes of both cores or at {limits["gib"]} GiB '
+    f'{result("compile_table")}',
   )
 
 

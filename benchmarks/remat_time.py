@@ -3,10 +3,10 @@
     python benchmarks/remat_time.py [--only REGEX] [--rounds 9] [--out FILE]
 
 The step of `effnet_jax.build` for B0 at 224 pixels with 16 images and B4 at 380
-with 4, float32, each `config.remat` in a process of its own that sleeps while
-the others are timed; they take turns. Ratios are time / time without. What it
-saves is in memory.py, the cost on a TPU in compile_table.py. The results go to
-results/remat_time.json.
+with 4, float32, with huge pages; each `config.remat` in a process of its own
+that sleeps while the others are timed; they take turns. Ratios are time / time
+without. What it saves is in memory.py, the cost on a TPU in compile_table.py.
+The results go to results/remat_time.json.
 """
 
 import contextlib
