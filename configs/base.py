@@ -40,8 +40,9 @@ def get_config() -> ConfigDict:
   model.dtype = 'float32'
   model.depthwise = 'auto'  # or grouped, shifted; same numbers, other speed
   # Devices whose images share batch norm statistics: local (each its own),
-  # global, a number n (groups of n), or tpu (the published V1 runs': local up
-  # to 8 devices, then groups of max(8, devices // 8)).
+  # global, a number n (groups of n), tpu (the published V1 runs': local up to 8
+  # devices, then groups of max(8, devices // 8)) or tpu_v2 (the V2 runs':
+  # groups of 8, of all where there are fewer).
   model.bn_groups = 'local'
 
   # Fields of ModelSpec that replace the variant's own: what ablations turn.

@@ -87,8 +87,9 @@ def bn_groups(setting: str, num_devices: int) -> dict[str, Any]:
   Args:
     setting: whose images the training statistics are taken over: `local` (each
       device its own), `global` (all devices), a number n (groups of n
-      consecutive devices), or `tpu`, the rule of the authors' V1 code: local up
-      to 8 devices, then groups of max(8, devices // 8).
+      consecutive devices), `tpu`, the rule of the authors' V1 code: local up
+      to 8 devices, then groups of max(8, devices // 8); or `tpu_v2`, of their
+      V2 code: groups of min(8, devices).
     num_devices: over all processes.
   """
   if setting == 'local' or (setting == 'tpu' and num_devices <= 8):
@@ -97,12 +98,14 @@ def bn_groups(setting: str, num_devices: int) -> dict[str, Any]:
     return {'bn_axis_name': AXIS, 'bn_groups': None}
   if setting == 'tpu':
     size = max(8, num_devices // 8)
+  elif setting == 'tpu_v2':
+    size = min(8, num_devices)
   else:
     size = int(setting) if setting.isdecimal() else 0
   if size < 1 or num_devices % size:
     raise errors.UserError(
-      f'config.model.bn_groups={setting!r}: write local, global, tpu, or a '
-      f'number that divides the {num_devices} devices'
+      f'config.model.bn_groups={setting!r}: write local, global, tpu, tpu_v2 '
+      f'or a number that divides the {num_devices} devices'
     )
   groups = np.arange(num_devices).reshape(-1, size)
   return {

@@ -74,6 +74,10 @@ def test_published_groups():
     groups = parallel.bn_groups('tpu', devices)['bn_groups']
     sizes[devices] = len(groups[0]) if groups else None
   assert sizes == {1: None, 8: None, 16: 8, 64: 8, 128: 16, 1024: 128}
+  # google/automl, efficientnetv2: min(8, shards) consecutive ones.
+  for devices, size in ((1, 1), (4, 4), (8, 8), (16, 8), (1024, 8)):
+    groups = parallel.bn_groups('tpu_v2', devices)['bn_groups']
+    assert {len(group) for group in groups} == {size}
 
 
 @pytest.mark.parametrize('setting', ['3', '16', '0', '-2', '2.0', '', 'all'])
