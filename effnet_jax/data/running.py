@@ -3,6 +3,7 @@
 grain does the former. What waits is bounded in bytes: see `read_ahead`.
 """
 
+import gc
 import signal
 import sys
 import threading
@@ -104,6 +105,9 @@ class _FromWorkers(Batches):
     # in notebooks and tests they never are.
     if _GRAIN_FLAG in flags.FLAGS:
       flags.FLAGS[_GRAIN_FLAG].present = True
+    # Semaphores of iterators that an exception holds: collected while the
+    # workers start, they fail inside multiprocessing (a reentrant call).
+    gc.collect()
     serial = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
     options = grain.MultiprocessingOptions(workers, read_ahead(reader, workers))
     pieces = _numbers(reader, count).map(reader).to_iter_dataset(serial)

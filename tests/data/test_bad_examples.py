@@ -1,8 +1,10 @@
 """What a training stream does with broken files and dead workers."""
 
+import gc
 import multiprocessing
 import os
 import signal
+import weakref
 
 import numpy as np
 import pytest
@@ -110,3 +112,21 @@ def test_a_dead_worker_is_an_error_and_no_hang():
     for _ in range(50):  # those that are ready may still come
       next(iterator)
   iterator.close()
+
+
+def test_garbage_is_collected_before_workers_start():
+  # A semaphore that multiprocessing frees while it starts a process fails.
+  class Cycle:
+    pass
+
+  gc.disable()
+  try:
+    garbage = Cycle()
+    garbage.itself, freed = garbage, weakref.ref(garbage)
+    del garbage
+    iterator = train_batches(_noise(), CROPPED, batch_size=8, seed=0, workers=1)
+    next(iterator)
+    iterator.close()
+    assert freed() is None
+  finally:
+    gc.enable()
