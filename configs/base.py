@@ -92,6 +92,17 @@ def get_config() -> ConfigDict:
   # Pixels that the resized image is moved by at random, each way.
   data.shift = 0
   data.flip = True  # left and right, half of the images
+  # After crop and flip: '' (nothing), autoaugment (policy v0), randaugment or
+  # trivialaugment. Of randaugment: operations an image, and their level, 10 and
+  # beyond where published.
+  data.augment = ''
+  data.augment_layers = 2
+  data.augment_magnitude = 10.0
+  # Levels that grow stronger throughout; as published posterize and solarize
+  # grow weaker.
+  data.augment_increasing = False
+  data.erasing = 0.0  # probability of random erasing
+  data.cutout = 0.0  # side of a square of noise, as a share of the image's
   # tf1, tf_bilinear (the published recipes) or pillow, pillow_bilinear (what
   # timm's weights expect), see data/resample.py. None: the variant's.
   data.resampling = placeholder(str)

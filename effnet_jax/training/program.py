@@ -9,7 +9,7 @@ import jax
 from ml_collections import ConfigDict
 
 from effnet_jax import errors, pretrained
-from effnet_jax.data import pipeline, preprocess, sources
+from effnet_jax.data import augment, pipeline, preprocess, sources
 from effnet_jax.evaluation import accuracy
 from effnet_jax.models import efficientnet, macs, normalize
 from effnet_jax.training import (
@@ -56,7 +56,8 @@ class Data:
       'test': open_split(config.data.test_split),
     }
     self.config = self._with_sizes(config)
-    self._arguments()  # what is wrong with them is said before anything runs
+    # What is wrong with them is said before anything runs.
+    self._arguments(), self._augment()
 
   def class_names(self) -> list[str]:
     """Returns the names of the classes, in the order of the outputs."""
@@ -97,6 +98,17 @@ class Data:
       'max_bad_fraction': data.max_bad_fraction,
     }
 
+  def _augment(self):
+    data = self.config.data
+    return augment.create(
+      data.augment,
+      layers=data.augment_layers,
+      magnitude=data.augment_magnitude,
+      increasing=data.augment_increasing,
+      erasing=data.erasing,
+      cutout=data.cutout,
+    )
+
   def train_batches(
     self, start: dict[str, Any] | None = None
   ) -> pipeline.TrainIterator:
@@ -106,6 +118,7 @@ class Data:
       batch_size=self.config.batch_size // parallel.process_count(),
       seed=self.config.seed,
       start=start,
+      augment=self._augment(),
       **self._arguments(train=True),
     )
 
