@@ -118,25 +118,48 @@ def get_config() -> ConfigDict:
   config.objective = objective = ConfigDict()
   objective.name = 'supervised'
   objective.label_smoothing = 0.1
+  # Alphas of the Beta distributions that weights of mixed images are drawn
+  # from; 0: none. Both on: half of the batch each (V2-L: .5 and .5).
+  objective.mixup = 0.0
+  objective.cutmix = 0.0
+
+  # Progressive learning (V2, section 4): the run in equal parts, each with its
+  # own image size and regularisation; the values above and of the variant are
+  # those of the last. 1: no stages (V2: 4).
+  config.stages = stages = ConfigDict()
+  stages.count = 1
+  # released (the authors' code: the first stage is one step above the least
+  # size, dropout stays) or paper (Table 6: it has the least size and dropout).
+  stages.ladder = 'released'
+  stages.min_resolution = 128  # pixels a side
+  stages.min_magnitude = 5.0  # of RandAugment; mixup and cutmix begin with 0
+  stages.min_dropout = 0.1  # of the paper's ladder
 
   config.optimizer = optimizer = ConfigDict()
-  optimizer.name = 'rmsprop'  # as TensorFlow 1 has it; or sgd
+  optimizer.name = 'rmsprop'  # as TensorFlow 1 has it; or sgd, lars
   optimizer.momentum = 0.9
   optimizer.rms_decay = 0.9
   optimizer.epsilon = 1e-3  # inside the root
   optimizer.weight_decay = 1e-5  # L2 in the loss, not decoupled
-  # not_batch_norm (V1: biases too) or kernels (V2).
+  # not_batch_norm (V1: biases too) or kernels (V2). With lars also which have a
+  # trust ratio (published: kernels).
   optimizer.decay_mask = 'not_batch_norm'
   optimizer.clip_norm = placeholder(float)  # of the gradient; None: no limit
+  optimizer.trust_coefficient = 1e-3  # of lars
 
   config.schedule = schedule = ConfigDict()
   schedule.learning_rate = 0.016  # for 256 images a step, scaled to batch_size
   schedule.warmup = '5 epochs'  # linear, from 0
-  # exponential (a staircase), cosine or constant; all count from step 0.
+  # exponential (a staircase), cosine or constant, which count from step 0, or
+  # polynomial (published with lars), which counts from the end of warm-up.
   schedule.decay = 'exponential'
   schedule.decay_factor = 0.97
   schedule.decay_every = '2.4 epochs'
   schedule.final_fraction = 0.0  # of the peak, where the cosine ends
+  schedule.power = 2.0  # of the polynomial
+  # Where the polynomial ends; as it is, not scaled to batch_size. .1 as in the
+  # authors' code suits peaks above 10 (batch 32,768 and more).
+  schedule.end_rate = 0.1
 
   config.evaluation = evaluation = ConfigDict()
   evaluation.every = '1 epoch'

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from effnet_jax import errors
 from effnet_jax.evaluation import accuracy
 from effnet_jax.models import macs
-from effnet_jax.training import metrics, parallel, reporting, resume
+from effnet_jax.training import metrics, parallel, reporting, resume, stages
 from effnet_jax.training.checkpoint import Checkpoints, open_workdir
 from effnet_jax.training.guards import Interrupted, Interruption
 from effnet_jax.training.program import Data, Program, build, describe
@@ -128,20 +128,32 @@ def train(
   due = lambda number, every: number % every == 0 or number == last
   epoch = lambda n: n * config.batch_size / config.data.train_examples
   key = jax.random.key(config.seed)
-  batches = data.train_batches(run['data'])
+  data_state = run['data']
   window = metrics.Window(run['window'], first)
   timer = reporting.Timer(run['seconds'], first, config.batch_size)
-  report.say('compiling the training step ...')
 
-  with contextlib.closing(batches), Interruption() as interruption:
+  with contextlib.ExitStack() as opened, Interruption() as interruption:
     for number in range(first + 1, last + 1):
+      index = stages.index_at(program.stages, number - 1)
+      stage = program.stages[index]
+      begins = number in (first + 1, stage.first_step + 1)
+      if begins:  # the data go on where they are, at the stage's size
+        if number > first + 1:
+          timer.before_compiling(state)
+        opened.close()
+        batches = data.train_batches(data_state, stage)
+        opened.enter_context(contextlib.closing(batches))
+        if len(program.stages) > 1:
+          report.say(stages.describe(program.stages, index))
+        report.say('compiling the training step ...')
       with timer.waiting(window.latest_is_done):
         batch = next(batches)
+      data_state = batches.get_state()
       batch = parallel.shard(batch, program.devices)
-      state, step_metrics = program.train_step(state, batch, key)
+      state, step_metrics = program.train_steps[index](state, batch, key)
       window.append(step_metrics)
-      if number == first + 1:
-        report.say(timer.compiled(step_metrics))
+      if begins:
+        report.say(timer.compiled(step_metrics, number))
 
       if due(number, log_every):  # waits for the steps since the last line
         entry = {
@@ -173,7 +185,7 @@ def train(
           {
             'config': config.to_dict(),
             'class_names': data.class_names(),
-            'data': batches.get_state(),
+            'data': data_state,
             'history': list(report.history),  # written later
             'seconds': timer.seconds(),
             'window': window.sums,

@@ -3,12 +3,13 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from effnet_jax import errors
 from effnet_jax.training.schedules import Schedule
 
-OPTIMIZERS = ('rmsprop', 'sgd')
+OPTIMIZERS = ('rmsprop', 'sgd', 'lars')
 DECAY_MASKS = ('not_batch_norm', 'kernels')
 
 
@@ -42,23 +43,27 @@ def create(
   rms_decay: float = 0.9,
   epsilon: float = 1e-3,
   clip_norm: float | None = None,
+  trust_coefficient: float = 1e-3,
 ) -> optax.GradientTransformation:
   """Returns the optimiser: clipping, weight decay, then `name`.
 
   Weight decay is the gradient of `weight_decay * sum(w^2 / 2)`, added to the
   loss's own before the optimiser scales it (L2 in the loss, not decoupled). The
-  reported loss does not contain it.
+  reported loss does not contain it. `lars` has it in its trust ratio too.
 
   Args:
     name: `rmsprop`, as TensorFlow 1 has it (second moment from 1, epsilon
-      inside the root, learning rate before momentum), or `sgd` (Nesterov).
+      inside the root, learning rate before momentum), `sgd` (Nesterov), or
+      `lars` (You et al., 2017), as the authors' large batches have it.
     schedule: learning rate as a function of the step.
     momentum: of the steps taken.
     weight_decay: 0 for none.
-    mask: which leaves it applies to, see `decay_mask`.
+    mask: which leaves it applies to, see `decay_mask`; of `lars` also which
+      have a trust ratio (published: `kernels`).
     rms_decay: of rmsprop's second moment.
     epsilon: of rmsprop.
     clip_norm: largest global norm of the loss's gradient; None for no limit.
+    trust_coefficient: of lars.
   """
   _check('name', name, OPTIMIZERS)
   _check('decay_mask', mask, DECAY_MASKS)
@@ -72,16 +77,43 @@ def create(
       momentum=momentum,
       bias_correction=False,
     )
+  elif name == 'lars':
+    scale = optax.chain(
+      optax.masked(
+        _scale_by_trust(trust_coefficient, weight_decay),
+        lambda p: decay_mask(p, mask),
+      ),
+      optax.scale_by_learning_rate(schedule),
+      optax.trace(momentum),
+    )
   else:
     scale = optax.sgd(schedule, momentum=momentum, nesterov=True)
   chain = []
   if clip_norm:
     chain.append(optax.clip_by_global_norm(clip_norm))
-  if weight_decay:
+  if weight_decay and name != 'lars':
     chain.append(
       optax.add_decayed_weights(weight_decay, lambda p: decay_mask(p, mask))
     )
   return optax.chain(*chain, scale)
+
+
+def _scale_by_trust(
+  coefficient: float, weight_decay: float
+) -> optax.GradientTransformation:
+  """Adds weight decay, then scales every leaf by its trust ratio.
+
+  coefficient * |w| / (|g| + weight_decay * |w|), 1 where a norm is 0. Not
+  `optax.lars`, which divides by |g + weight_decay * w|.
+  """
+
+  def scaled(gradient, weight):
+    norms = optax.tree.norm(weight), optax.tree.norm(gradient)
+    ratio = coefficient * norms[0] / (norms[1] + weight_decay * norms[0])
+    ratio = jnp.where((norms[0] > 0) & (norms[1] > 0), ratio, 1.0)
+    return ratio * (gradient + weight_decay * weight)
+
+  return optax.stateless(lambda g, params: jax.tree.map(scaled, g, params))
 
 
 def _check(key: str, value: str, known: tuple[str, ...]) -> None:

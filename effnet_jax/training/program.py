@@ -14,9 +14,11 @@ from effnet_jax.evaluation import accuracy
 from effnet_jax.models import efficientnet, macs, normalize
 from effnet_jax.training import (
   initial,
+  mixing,
   optimizer,
   parallel,
   schedules,
+  stages,
   state,
   step,
 )
@@ -78,11 +80,11 @@ class Data:
       config.data[key] = counted
     return config
 
-  def _arguments(self, train=False):
+  def _arguments(self, stage=None):
     data, model = self.config.data, pretrained.spec_of_run(self.config)
     return {
       'preprocess': preprocess.Preprocess(
-        size=train and model.train_resolution or model.resolution,
+        size=stage.resolution if stage else model.resolution,
         resampling=model.resampling,
         crop_area=tuple(data.crop_area) or None,
         crop_aspect=data.crop_aspect,
@@ -98,28 +100,28 @@ class Data:
       'max_bad_fraction': data.max_bad_fraction,
     }
 
-  def _augment(self):
+  def _augment(self, magnitude=None):
     data = self.config.data
     return augment.create(
       data.augment,
       layers=data.augment_layers,
-      magnitude=data.augment_magnitude,
+      magnitude=data.augment_magnitude if magnitude is None else magnitude,
       increasing=data.augment_increasing,
       erasing=data.erasing,
       cutout=data.cutout,
     )
 
   def train_batches(
-    self, start: dict[str, Any] | None = None
+    self, start: dict[str, Any] | None, stage: stages.Stage
   ) -> pipeline.TrainIterator:
-    """Returns this process's endless batches, from `start` on."""
+    """Returns this process's endless batches of a stage, from `start` on."""
     return pipeline.train_batches(
       self._sources['train'],
       batch_size=self.config.batch_size // parallel.process_count(),
       seed=self.config.seed,
       start=start,
-      augment=self._augment(),
-      **self._arguments(train=True),
+      augment=self._augment(stage.magnitude),
+      **self._arguments(stage),
     )
 
   def eval_batches(self, split: str) -> pipeline.EvalBatches:
@@ -142,7 +144,9 @@ class Program:
     schedule: learning rate as a function of the step.
     init: () -> the state before the first step, not placed on devices.
     abstract_state: () -> its shapes and dtypes.
-    train_step: (state, batch, key) -> (state, metrics), mapped over devices.
+    stages: of training: one, unless it is progressive.
+    train_steps: of each stage (state, batch, key) -> (state, metrics), mapped
+      over devices; compiled when first called.
     eval_step: (variables, batch) -> metrics, mapped over devices.
     steps: converts a duration of the config to steps.
     devices: over all processes.
@@ -153,10 +157,16 @@ class Program:
   schedule: schedules.Schedule
   init: Callable[[], state.TrainState]
   abstract_state: Callable[[], state.TrainState]
-  train_step: Callable[..., Any]
+  stages: tuple[stages.Stage, ...]
+  train_steps: tuple[Callable[..., Any], ...]
   eval_step: Callable[..., Any]
   steps: Callable[[str, str], int]
   devices: Sequence[jax.Device]
+
+  @property
+  def train_step(self) -> Callable[..., Any]:
+    """The step of the last stage, which has the largest images."""
+    return self.train_steps[-1]
 
 
 def check_values(config: ConfigDict) -> None:
@@ -205,6 +215,31 @@ def check_values(config: ConfigDict) -> None:
       raise errors.UserError(f'config.{key}={value!r} must be {what}')
 
 
+def plan_stages(
+  config: ConfigDict, total_steps: int
+) -> tuple[stages.Stage, ...]:
+  """Returns the stages of a run; without progressive learning it is one."""
+  spec, data = pretrained.spec_of_run(config), config.data
+  return stages.plan(
+    config.stages.ladder,
+    config.stages.count,
+    total_steps,
+    last=stages.Stage(
+      first_step=0,
+      resolution=spec.train_resolution or spec.resolution,
+      magnitude=data.augment_magnitude
+      if data.augment == 'randaugment'
+      else None,
+      mixup=config.objective.mixup,
+      cutmix=config.objective.cutmix,
+      dropout=spec.dropout_rate,
+    ),
+    min_resolution=config.stages.min_resolution,
+    min_magnitude=config.stages.min_magnitude,
+    min_dropout=config.stages.min_dropout,
+  )
+
+
 def build(
   config: ConfigDict, devices: Sequence[jax.Device] | None = None
 ) -> Program:
@@ -248,6 +283,8 @@ def build(
     decay_factor=config.schedule.decay_factor,
     decay_steps=steps(config.schedule.decay_every, 'schedule.decay_every'),
     final_fraction=config.schedule.final_fraction,
+    power=config.schedule.power,
+    end_rate=config.schedule.end_rate,
   )
   tx = optimizer.create(
     config.optimizer.name,
@@ -258,6 +295,7 @@ def build(
     rms_decay=config.optimizer.rms_decay,
     epsilon=config.optimizer.epsilon,
     clip_norm=config.optimizer.clip_norm,
+    trust_coefficient=config.optimizer.trust_coefficient,
   )
   if config.objective.name not in OBJECTIVES:
     near = errors.near_names(config.objective.name, OBJECTIVES)
@@ -266,16 +304,28 @@ def build(
     )
   create = functools.partial(state.create, optimizer=tx)
   to_input = functools.partial(normalize.normalize, spec=model.spec)
-  train_step = functools.partial(
-    step.train_step,
-    objective=OBJECTIVES[config.objective.name](
-      model.apply, to_input, config.objective.label_smoothing
-    ),
-    optimizer=tx,
-    ema_limit=config.ema,
-    accumulate=config.accumulate,
-    axis_name=parallel.AXIS,
-  )
+
+  def train_step(stage):
+    spec = dataclasses.replace(model.spec, dropout_rate=stage.dropout)
+    return functools.partial(
+      step.train_step,
+      objective=mixing.objective(
+        OBJECTIVES[config.objective.name](
+          model.clone(spec=spec).apply,
+          to_input,
+          config.objective.label_smoothing,
+        ),
+        num_classes=spec.num_classes,
+        mixup_alpha=stage.mixup,
+        cutmix_alpha=stage.cutmix,
+      ),
+      optimizer=tx,
+      ema_limit=config.ema,
+      accumulate=config.accumulate,
+      axis_name=parallel.AXIS,
+    )
+
+  run_stages = plan_stages(config, total_steps)
   return Program(
     model=model,
     total_steps=total_steps,
@@ -283,7 +333,10 @@ def build(
     # One program: a small one for each shape takes 350 MiB on CPU.
     init=lambda: jax.jit(create)(initial.variables(config, model)),
     abstract_state=lambda: jax.eval_shape(create, efficientnet.shapes(model)),
-    train_step=parallel.pmap_train(train_step, devices),
+    stages=run_stages,
+    train_steps=tuple(
+      parallel.pmap_train(train_step(stage), devices) for stage in run_stages
+    ),
     eval_step=parallel.pmap_eval(
       accuracy.eval_step(model.apply, to_input), devices
     ),

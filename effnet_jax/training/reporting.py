@@ -133,21 +133,30 @@ class Timer:
   def __init__(self, seconds: float, step: int, batch_size: int):
     self._before = seconds  # spent by earlier parts of this run
     self._batch_size = batch_size
-    self._created = time.perf_counter()
+    self._created = self._compiling = time.perf_counter()
     self._mark(step)
     self._first, self._begun = step, self._created
 
   def _mark(self, step):
     self._step, self._last = step, time.perf_counter()
-    self._waited = self._left_out = 0.0
+    self._waited = self._left_out = self._waited_before = 0.0
+    self._steps_left_out = 0
 
-  def compiled(self, step_metrics: Any) -> str:
-    """Waits for the first step; later figures leave out its compilation."""
+  def before_compiling(self, state: Any) -> None:
+    """Waits for the steps so far: the next one is of another stage."""
+    jax.block_until_ready(state)
+    self._compiling = time.perf_counter()
+    self._waited_before = self._waited
+
+  def compiled(self, step_metrics: Any, step: int) -> str:
+    """Waits for a stage's first step, which the figures leave out."""
     jax.block_until_ready(step_metrics)
-    self._mark(self._step + 1)
-    self._first, self._begun = self._step, self._last
-    taken = duration(self._last - self._created)
-    return f'first step done, compilation included, after {taken}'
+    self._first, self._begun = step, time.perf_counter()
+    taken = self._begun - self._compiling
+    self._left_out += taken
+    self._waited = self._waited_before
+    self._steps_left_out += 1
+    return f'first step done, compilation included, after {duration(taken)}'
 
   @contextlib.contextmanager
   def waiting(self, devices_idle: Callable[[], bool]):
@@ -172,7 +181,7 @@ class Timer:
   def read(self, step: int) -> dict[str, float]:
     """Returns the figures of the steps since the last reading."""
     elapsed = time.perf_counter() - self._last - self._left_out
-    images = (step - self._step) * self._batch_size
+    images = (step - self._step - self._steps_left_out) * self._batch_size
     figures = {
       'images_per_second': images / max(elapsed, 1e-9),
       'input_wait': self._waited / max(elapsed, 1e-9),

@@ -261,7 +261,9 @@ def test_another_failure_of_the_compiler_is_one_line(monkeypatch):
   monkeypatch.setattr(
     compile_check.program,
     'build',
-    lambda *arguments: dataclasses.replace(build(*arguments), train_step=step),
+    lambda *arguments: dataclasses.replace(
+      build(*arguments), train_steps=(step,)
+    ),
   )
   with pytest.raises(UserError) as found:
     compile_check.check(_config(monkeypatch), jax.devices())

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from effnet_jax.training import loop, parallel
+from effnet_jax.training import loop, parallel, stages
 
 LAST, LOG, EVALUATE, SAVE = 12, 4, 6, 8
 BATCH = {'image': np.zeros((2, 4, 4, 3), np.uint8), 'label': np.zeros(2, int)}
@@ -133,10 +133,11 @@ def train(monkeypatch, careless=lambda state, metrics: None):
     steps=lambda every, key: every,
     devices=jax.devices()[:1],
     schedule=lambda step: 0.1,
-    train_step=train_step,
+    train_steps=(train_step,),
+    stages=(stages.Stage(0, 8, None, 0.0, 0.0, 0.2),),
   )
   data = types.SimpleNamespace(
-    train_batches=lambda start: Batches(), class_names=list
+    train_batches=lambda start, stage: Batches(), class_names=list
   )
   run = {'data': None, 'window': {}, 'seconds': 0.0}
   monkeypatch.setattr(parallel, 'shard', shard)

@@ -50,7 +50,7 @@ def test_figures_leave_out_compilation_and_evaluation(clock):
   with timer.waiting(lambda: True):
     clock.seconds += 5  # for the first batch
   clock.seconds += 60  # for the compiler
-  text = timer.compiled({'loss': (np.float32(1), np.float32(1))})
+  text = timer.compiled({'loss': (np.float32(1), np.float32(1))}, 51)
   assert text.endswith('after 1m05s')
   # Ten steps of one second, of which .25 wait for input; one evaluation.
   for _ in range(10):
