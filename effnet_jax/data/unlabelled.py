@@ -67,8 +67,10 @@ def open_unlabelled(data: str, data_dir: str = '') -> tuple[Source, Origin]:
   if match is None:
     raise UserError(f'cannot read {data!r}: give {_FORMS}')
   place, split = match['place'] or '', match['split']
-  if place and kind == 'digits':
-    raise UserError(f'cannot read {data!r}: give digits:SPLIT')
+  # The others have a usual place.
+  needs_place = kind in ('tfds', 'folder')
+  if needs_place > bool(place) or (place and kind == 'digits'):
+    raise UserError(f'cannot read {data!r}: give {_FORMS}')
   origin = {
     'kind': kind,
     'name': place if kind == 'tfds' else '',
