@@ -115,7 +115,14 @@ def get_config() -> ConfigDict:
   # the log) before the run stops.
   data.max_bad_fraction = 0.0
 
+  # Of noisy_student: what `python -m effnet_jax pseudo-label --out=DIR` wrote,
+  # and how many of its images a step sees for each of batch_size. Epochs and
+  # the learning rate count labelled images alone.
+  data.unlabelled = ''
+  data.unlabelled_ratio = 1
+
   config.objective = objective = ConfigDict()
+  # supervised, or noisy_student (labelled and pseudo-labelled images together).
   objective.name = 'supervised'
   objective.label_smoothing = 0.1
   # Alphas of the Beta distributions that weights of mixed images are drawn

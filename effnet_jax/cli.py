@@ -30,6 +30,10 @@ COMMANDS = {
     'effnet_jax.evaluation.commands',
     'measure top-1 and top-5 on a labelled data set',
   ),
+  'pseudo-label': (
+    'effnet_jax.labelling.commands',
+    'let a teacher label images for a student (Noisy Student)',
+  ),
   'export': (
     'effnet_jax.weights.export.commands',
     'write a network for another runtime: StableHLO, ONNX, TensorFlow',

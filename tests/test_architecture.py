@@ -48,7 +48,7 @@ LAYERS = (
     'evaluation',
     'inference',
   ),
-  ('pretrained',),
+  ('pretrained', 'labelling'),
   # The loop and its parts: what knows config, data, model and step together.
   (
     'training.initial',

@@ -121,7 +121,13 @@ def check(
     'topology': topology or f'{len(devices)} x {devices[0].device_kind}',
     'versions': _versions(),
   }
-  shapes = step_shapes(built, known['batch_per_chip'], known['resolution'])
+  student = config.objective.name == 'noisy_student'
+  shapes = step_shapes(
+    built,
+    known['batch_per_chip'],
+    known['resolution'],
+    config.data.unlabelled_ratio if student else 0,
+  )
   lowered = built.train_step.lower(*shapes)
   begun = time.monotonic()
   try:
@@ -154,14 +160,30 @@ _COUNTS = (
 
 
 def step_shapes(
-  built: program.Program, batch_per_chip: int, resolution: int
+  built: program.Program,
+  batch_per_chip: int,
+  resolution: int,
+  unlabelled_ratio: int = 0,
 ) -> tuple[Any, ...]:
-  """Returns the shapes of a training step's arguments."""
+  """Returns the shapes of a training step's arguments.
+
+  Args:
+    built: whose step it is.
+    batch_per_chip: labelled images of each chip.
+    resolution: of the images.
+    unlabelled_ratio: of a student, images with soft labels for each of those.
+  """
+  pixels = (resolution, resolution, 3)
   lead = (len(built.devices), batch_per_chip)
   batch = {
-    'image': jax.ShapeDtypeStruct((*lead, resolution, resolution, 3), 'uint8'),
+    'image': jax.ShapeDtypeStruct((*lead, *pixels), jnp.uint8),
     'label': jax.ShapeDtypeStruct(lead, jnp.int32),
   }
+  if unlabelled_ratio:
+    lead = (len(built.devices), unlabelled_ratio * batch_per_chip)
+    soft = (*lead, built.model.spec.num_classes)
+    batch['unlabelled_image'] = jax.ShapeDtypeStruct((*lead, *pixels), 'uint8')
+    batch['unlabelled_label'] = jax.ShapeDtypeStruct(soft, jnp.float32)
   key = jax.eval_shape(lambda: jax.random.key(0))
   return built.abstract_state(), batch, key
 

@@ -70,8 +70,8 @@ def train_batches(
     start: a `get_state()` to go on from; None for the beginning.
 
   Returns:
-    An iterator of {'image': uint8 [b, s, s, 3], 'label': int32 [b]}, with
-    `get_state`, `set_state` and `close`.
+    An iterator of {'image': uint8 [b, s, s, 3], 'label': int32 [b], or float32
+    [b, classes] of soft labels}, with `get_state`, `set_state` and `close`.
 
   Raises:
     UserError: an empty source; on `next`, too many bad examples, or a worker

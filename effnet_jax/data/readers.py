@@ -74,9 +74,14 @@ class Reader:
   def empty(self, count: int, allocate: Allocate = np.empty) -> Batch:
     """Arrays of any content for `count` examples."""
     size = self.preprocess.size
+    soft = getattr(self.source, 'soft_classes', 0)
     return {
       'image': allocate((count, size, size, 3), np.uint8),
-      'label': np.empty(count, np.int32),
+      'label': (
+        np.empty((count, soft), np.float32)
+        if soft
+        else np.empty(count, np.int32)
+      ),
     }
 
   def __call__(self, n: int) -> tuple[Batch, BadList]:

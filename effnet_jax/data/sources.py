@@ -3,7 +3,8 @@
 A record is `{'image': encoded bytes, or uint8 [h, w] or [h, w, c] RGB,
 'label': int, 'name': str}`; the name is what an error message says: a file
 path, or `split[i]`. A source is read by index, knows its length and class
-names, and can be pickled, for it travels to worker processes.
+names, and can be pickled, for it travels to worker processes. One whose labels
+are probabilities, float32 [classes], says so: `soft_classes` is their number.
 """
 
 import hashlib

@@ -137,6 +137,18 @@ def pmap_eval(step: Callable, devices: Sequence[jax.Device]) -> Callable:
   )
 
 
+def pmap_each(
+  function: Callable, devices: Sequence[jax.Device]
+) -> Callable[[Any, Any], Any]:
+  """Maps `function(variables, batch)`; what it gives is [devices, ...]."""
+  return jax.pmap(
+    function,
+    axis_name=AXIS,
+    in_axes=(None, 0),
+    devices=devices,
+  )
+
+
 def _local(devices):
   return [d for d in devices if d.process_index == jax.process_index()]
 

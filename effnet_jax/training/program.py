@@ -9,7 +9,14 @@ import jax
 from ml_collections import ConfigDict
 
 from effnet_jax import errors, pretrained
-from effnet_jax.data import augment, pipeline, preprocess, sources
+from effnet_jax.data import (
+  augment,
+  paired,
+  pipeline,
+  preprocess,
+  pseudo_labels,
+  sources,
+)
 from effnet_jax.evaluation import accuracy
 from effnet_jax.models import efficientnet, macs, normalize
 from effnet_jax.training import (
@@ -22,9 +29,12 @@ from effnet_jax.training import (
   state,
   step,
 )
-from effnet_jax.training.objectives import supervised
+from effnet_jax.training.objectives import noisy_student, supervised
 
-OBJECTIVES = {'supervised': supervised.supervised}
+OBJECTIVES = {
+  'noisy_student': noisy_student.noisy_student,
+  'supervised': supervised.supervised,
+}
 
 
 class Data:
@@ -58,12 +68,27 @@ class Data:
       'test': open_split(config.data.test_split),
     }
     self.config = self._with_sizes(config)
+    self._unlabelled = self._open_unlabelled()
     # What is wrong with them is said before anything runs.
     self._arguments(), self._augment()
 
   def class_names(self) -> list[str]:
     """Returns the names of the classes, in the order of the outputs."""
     return list(self._sources['train'].class_names)
+
+  def _open_unlabelled(self):
+    path = self.config.data.unlabelled
+    if bool(path) != (self.config.objective.name == 'noisy_student'):
+      raise errors.UserError(
+        f'config.data.unlabelled={path!r} and config.objective.name='
+        f'{self.config.objective.name!r}: noisy_student, and it alone, trains '
+        'on the directory of a pseudo-label command'
+      )
+    return (
+      pseudo_labels.open_pseudo_labelled(path, self.class_names())
+      if path
+      else None
+    )
 
   def _with_sizes(self, config):
     config = config.copy_and_resolve_references()
@@ -113,10 +138,12 @@ class Data:
 
   def train_batches(
     self, start: dict[str, Any] | None, stage: stages.Stage
-  ) -> pipeline.TrainIterator:
+  ) -> pipeline.TrainIterator | paired.PairedIterator:
     """Returns this process's endless batches of a stage, from `start` on."""
-    return pipeline.train_batches(
+    return paired.train_batches(
       self._sources['train'],
+      self._unlabelled,
+      ratio=self.config.data.unlabelled_ratio,
       batch_size=self.config.batch_size // parallel.process_count(),
       seed=self.config.seed,
       start=start,
@@ -203,6 +230,12 @@ def check_values(config: ConfigDict) -> None:
       config.data.workers,
       config.data.workers >= 0,
       '0 or more',
+    ),
+    (
+      'data.unlabelled_ratio',
+      config.data.unlabelled_ratio,
+      config.data.unlabelled_ratio >= 1,
+      '1 or more',
     ),
     (
       'evaluation.report',
@@ -350,11 +383,12 @@ def describe(config: ConfigDict, program: Program, first: int) -> str:
   data, devices = config.data, program.devices
   counts = macs.count(program.model.spec)
   start = f'resumed after step {first}' if first else 'from the start'
+  student = f', {data.unlabelled_ratio} of {data.unlabelled} with each'
   return (
     f'{config.model.name} at {program.model.spec.resolution} pixels, '
     f'{config.model.dtype}: {counts.params:,} parameters, {counts.macs:,} MACs '
     f'an image, on {len(devices)} x {devices[0].device_kind}\n'
     f'{data.name or data.source}: {data.train_examples:,} training images, '
-    f'{data.num_classes} classes\n'
+    f'{data.num_classes} classes{student * bool(data.unlabelled)}\n'
     f'{program.total_steps:,} steps of {config.batch_size} images, {start}'
   )

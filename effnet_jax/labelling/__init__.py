@@ -1,0 +1,1 @@
+"""A teacher's answers on unlabelled images, for a student to train on."""
