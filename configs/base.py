@@ -33,6 +33,14 @@ def get_config() -> ConfigDict:
   # (1 + n) / (10 + n); evaluation is on the average (and on the raw weights).
   config.ema = 0.9999
 
+  # Parameters that stay as they began, by a pattern on their paths such as
+  # 'stem|blocks_[0-3]', see training/groups.py. '': none. Their batch norms'
+  # statistics still move: model.frozen_bn.
+  config.freeze = ''
+  # Evaluations on eval_split without a better top-1 (EMA) before training
+  # ends; needs evaluation.report=best. None: to the end of `duration`.
+  config.early_stop = placeholder(int)
+
   config.model = model = ConfigDict()
   model.name = 'b0'  # python -c 'import effnet_jax; effnet_jax.list_models()'
   # Of convolutions and activations: float32 or bfloat16. Parameters, batch
@@ -43,6 +51,9 @@ def get_config() -> ConfigDict:
   # global, a number n (groups of n), or tpu (the published V1 runs': local up
   # to 8 devices, then groups of max(8, devices // 8)).
   model.bn_groups = 'local'
+  # True: the batch norms of the whole network run on their moving statistics
+  # in training too, and keep them: for few images, or batches of few.
+  model.frozen_bn = False
 
   # Fields of ModelSpec that replace the variant's own: what ablations turn.
   # None: the variant's.
@@ -75,6 +86,7 @@ def get_config() -> ConfigDict:
   data.source = 'tfds'  # tfds, folder, fashion_mnist, digits
   data.name = ''  # of the TFDS data set
   data.path = ''  # where it lies; '': the source's usual place
+  # All three `auto`: chosen by what a folder holds (data/folder_source.py).
   data.train_split = 'train'
   # Evaluated while training; chooses the best checkpoint (evaluation.report).
   data.eval_split = 'test'
@@ -116,6 +128,9 @@ def get_config() -> ConfigDict:
   # not_batch_norm (V1: biases too) or kernels (V2).
   optimizer.decay_mask = 'not_batch_norm'
   optimizer.clip_norm = placeholder(float)  # of the gradient; None: no limit
+  # Factors on the learning rate by patterns on parameter paths, the first that
+  # matches: 'classifier=10 blocks_[0-5]=0.1', see training/groups.py.
+  optimizer.group_rates = ''
 
   config.schedule = schedule = ConfigDict()
   schedule.learning_rate = 0.016  # for 256 images a step, scaled to batch_size

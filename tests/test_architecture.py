@@ -33,6 +33,8 @@ LAYERS = (
     'weights',
     'training.mixing',
     'training.schedules',
+    'training.early_stopping',
+    'training.groups',
     'training.optimizer',
     'training.objectives',
     'training.state',
@@ -51,6 +53,7 @@ LAYERS = (
   ('pretrained',),
   # The loop and its parts: what knows config, data, model and step together.
   (
+    'training.auto_splits',
     'training.initial',
     'training.program',
     'training.resume',

@@ -13,6 +13,7 @@ from effnet_jax.data import pipeline, preprocess, sources
 from effnet_jax.evaluation import accuracy
 from effnet_jax.models import efficientnet, macs, normalize
 from effnet_jax.training import (
+  auto_splits,
   initial,
   optimizer,
   parallel,
@@ -29,10 +30,12 @@ class Data:
   """The sources that a config names, and the batches they give.
 
   Attributes:
-    config: as given, with the sizes of the data set filled in.
+    config: as given, with the splits and the sizes of the data set filled in.
+    said: a line on splits that were chosen, '' where the config names them.
   """
 
   def __init__(self, config: ConfigDict):
+    config, self.said = auto_splits.resolve(config)
     if (
       config.evaluation.report == 'best'
       and config.data.eval_split == config.data.test_split
@@ -187,6 +190,18 @@ def check_values(config: ConfigDict) -> None:
       config.evaluation.report in ('last', 'best'),
       'last or best',
     ),
+    (
+      'early_stop',
+      config.early_stop,
+      config.early_stop is None or config.early_stop >= 1,
+      '1 or more, or None',
+    ),
+    (
+      'evaluation.report',
+      config.evaluation.report,
+      config.early_stop is None or config.evaluation.report == 'best',
+      'best where config.early_stop is set',
+    ),
   ):
     if not holds:
       raise errors.UserError(f'config.{key}={value!r} must be {what}')
@@ -220,6 +235,7 @@ def build(
     config.model.dtype,
     config.model.depthwise,
     remat=config.remat,
+    frozen_bn=config.model.frozen_bn,
     **parallel.bn_groups(config.model.bn_groups, len(devices)),
   )
   steps = lambda duration, key: schedules.to_steps(
@@ -245,6 +261,8 @@ def build(
     rms_decay=config.optimizer.rms_decay,
     epsilon=config.optimizer.epsilon,
     clip_norm=config.optimizer.clip_norm,
+    group_rates=config.optimizer.group_rates,
+    freeze=config.freeze,
   )
   if config.objective.name not in OBJECTIVES:
     near = errors.near_names(config.objective.name, OBJECTIVES)
