@@ -30,6 +30,10 @@ COMMANDS = {
     'effnet_jax.evaluation.commands',
     'measure top-1 and top-5 on a labelled data set',
   ),
+  'probe': (
+    'effnet_jax.evaluation.probe.commands',
+    'linear probe and neighbours on the features of a data set',
+  ),
   'export': (
     'effnet_jax.weights.export.commands',
     'write a network for another runtime: StableHLO, ONNX, TensorFlow',

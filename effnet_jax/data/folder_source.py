@@ -74,12 +74,14 @@ class Splits:
   Attributes:
     train, evaluation, test: as `open_folder` takes them.
     said: one line for people.
+    made: whether the folder has none, and they divide its classes.
   """
 
   train: str
   evaluation: str
   test: str
   said: str
+  made: bool = False
 
 
 def choose_splits(path: str) -> Splits:
@@ -103,6 +105,7 @@ def choose_splits(path: str) -> Splits:
       'test',
       f'{path} holds classes and no splits; of {sum(sizes.values())} images, '
       f'held out class by class: {said}',
+      made=True,
     )
   validation = next((n for n in VALIDATION_NAMES if n in names), None)
   test = 'test' if 'test' in names else None
