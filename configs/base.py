@@ -38,8 +38,8 @@ def get_config() -> ConfigDict:
   # statistics still move: model.frozen_bn.
   config.freeze = ''
   # Evaluations on eval_split without a better top-1 (EMA) before training
-  # ends; needs evaluation.report=best. None: to the end of `duration`.
-  config.early_stop = placeholder(int)
+  # ends; needs evaluation.report=best. 0: to the end of `duration`.
+  config.early_stop = 0
 
   config.model = model = ConfigDict()
   model.name = 'b0'  # python -c 'import effnet_jax; effnet_jax.list_models()'

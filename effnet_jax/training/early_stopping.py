@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 
 def stopped_at(
-  history: Sequence[Mapping[str, float]], patience: int | None
+  history: Sequence[Mapping[str, float]], patience: int
 ) -> int | None:
   """Returns the step at which training ends early, None while it goes on.
 
@@ -19,7 +19,7 @@ def stopped_at(
   Args:
     history: entries with `step` and, of an evaluation, `eval_top1_ema`.
     patience: evaluations in a row without one above the best before them;
-      None to train to the end.
+      0 to train to the end.
   """
   evaluations = [entry for entry in history if 'eval_top1_ema' in entry]
   if not patience or not evaluations:

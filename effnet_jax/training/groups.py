@@ -94,6 +94,7 @@ def parse_rates(rates: str) -> list[tuple[str, Any, float]]:
 
 def _compiled(pattern, key):
   try:
+    re.compile(pattern)  # alone: the brackets below could complete it
     compiled = re.compile(f'(?:{pattern})(?=[/_]|$)')
   except re.error as error:
     raise errors.UserError(

@@ -193,13 +193,13 @@ def check_values(config: ConfigDict) -> None:
     (
       'early_stop',
       config.early_stop,
-      config.early_stop is None or config.early_stop >= 1,
-      '1 or more, or None',
+      config.early_stop >= 0,
+      '0 or more',
     ),
     (
       'evaluation.report',
       config.evaluation.report,
-      config.early_stop is None or config.evaluation.report == 'best',
+      not config.early_stop or config.evaluation.report == 'best',
       'best where config.early_stop is set',
     ),
   ):

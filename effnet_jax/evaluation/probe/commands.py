@@ -39,8 +39,8 @@ _EXAMPLES = """\
 examples:
   python -m effnet_jax probe --model lite0 --data photos
   python -m effnet_jax probe --model lite0 --data photos --resolution 160
-  python -m effnet_jax probe --weights runs/mine --data tfds:oxford_flowers102 \\
-    --train train,validation --test test
+  python -m effnet_jax probe --weights runs/mine --train train,validation \\
+    --test test --data tfds:oxford_flowers102
 
 --json gives model, weights, data, resolution, classes, images, unreadable,
 folds (null with --test), linear and neighbours, each with mean, std (over the
