@@ -33,6 +33,14 @@ def get_config() -> ConfigDict:
   # (1 + n) / (10 + n); evaluation is on the average (and on the raw weights).
   config.ema = 0.9999
 
+  # Parameters that stay as they began, by a pattern on their paths such as
+  # 'stem|blocks_[0-3]', see training/groups.py. '': none. Their batch norms'
+  # statistics still move: model.frozen_bn.
+  config.freeze = ''
+  # Evaluations on eval_split without a better top-1 (EMA) before training
+  # ends; needs evaluation.report=best. 0: to the end of `duration`.
+  config.early_stop = 0
+
   config.model = model = ConfigDict()
   model.name = 'b0'  # python -c 'import effnet_jax; effnet_jax.list_models()'
   # Of convolutions and activations: float32 or bfloat16. Parameters, batch
@@ -44,6 +52,9 @@ def get_config() -> ConfigDict:
   # devices, then groups of max(8, devices // 8)) or tpu_v2 (the V2 runs':
   # groups of 8, of all where there are fewer).
   model.bn_groups = 'local'
+  # True: the batch norms of the whole network run on their moving statistics
+  # in training too, and keep them: for few images, or batches of few.
+  model.frozen_bn = False
 
   # Fields of ModelSpec that replace the variant's own: what ablations turn.
   # None: the variant's.
@@ -76,6 +87,7 @@ def get_config() -> ConfigDict:
   data.source = 'tfds'  # tfds, folder, fashion_mnist, digits
   data.name = ''  # of the TFDS data set
   data.path = ''  # where it lies; '': the source's usual place
+  # All three `auto`: chosen by what a folder holds (data/folder_source.py).
   data.train_split = 'train'
   # Evaluated while training; chooses the best checkpoint (evaluation.report).
   data.eval_split = 'test'
@@ -153,6 +165,9 @@ def get_config() -> ConfigDict:
   optimizer.decay_mask = 'not_batch_norm'
   optimizer.clip_norm = placeholder(float)  # of the gradient; None: no limit
   optimizer.trust_coefficient = 1e-3  # of lars
+  # Factors on the learning rate by patterns on parameter paths, the first that
+  # matches: 'classifier=10 blocks_[0-5]=0.1', see training/groups.py.
+  optimizer.group_rates = ''
 
   config.schedule = schedule = ConfigDict()
   schedule.learning_rate = 0.016  # for 256 images a step, scaled to batch_size

@@ -34,6 +34,10 @@ COMMANDS = {
     'effnet_jax.labelling.commands',
     'let a teacher label images for a student (Noisy Student)',
   ),
+  'probe': (
+    'effnet_jax.evaluation.probe.commands',
+    'linear probe and neighbours on the features of a data set',
+  ),
   'export': (
     'effnet_jax.weights.export.commands',
     'write a network for another runtime: StableHLO, ONNX, TensorFlow',

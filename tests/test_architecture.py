@@ -33,6 +33,8 @@ LAYERS = (
     'weights',
     'training.mixing',
     'training.schedules',
+    'training.early_stopping',
+    'training.groups',
     'training.optimizer',
     'training.objectives',
     'training.state',
@@ -51,7 +53,9 @@ LAYERS = (
   ('pretrained', 'labelling'),
   # The loop and its parts: what knows config, data, model and step together.
   (
+    'training.auto_splits',
     'training.initial',
+    'training.inputs',
     'training.program',
     'training.resume',
     'training.loop',

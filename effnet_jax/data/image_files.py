@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
+from effnet_jax.data.folder_source import IMAGE_SUFFIXES
 from effnet_jax.data.preprocess import (
   DecodeError,
   Preprocess,
   decode,
   eval_image,
 )
-from effnet_jax.data.sources import IMAGE_SUFFIXES
 from effnet_jax.errors import UserError, near_names
 
 # What `decode` reads besides the formats that people train on.

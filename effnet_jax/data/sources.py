@@ -7,23 +7,19 @@ names, and can be pickled, for it travels to worker processes. One whose labels
 are probabilities, float32 [classes], says so: `soft_classes` is their number.
 """
 
-import hashlib
-import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 from effnet_jax.data import idx
-from effnet_jax.data.preprocess import DecodeError
+from effnet_jax.data.folder_source import open_folder
 from effnet_jax.data.splits import parse_split, resolve_split
 from effnet_jax.errors import UserError, near_names
 
 Record = dict[str, Any]
 
 KINDS = ('tfds', 'folder', 'fashion_mnist', 'digits')
-IMAGE_SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.webp')
 
 FASHION_MNIST_CLASSES = (
   'T-shirt/top',
@@ -55,8 +51,9 @@ def open_source(
   """Opens one split of one data set.
 
   Args:
-    kind: 'tfds' (prepared as ArrayRecord), 'folder' (path/SPLIT/CLASS/image),
-      'fashion_mnist' (the four IDX files) or 'digits' (inside scikit-learn).
+    kind: 'tfds' (prepared as ArrayRecord), 'folder' (path/SPLIT/CLASS/image,
+      or path/CLASS/image), 'fashion_mnist' (the four IDX files) or 'digits'
+      (inside scikit-learn).
     split: its name, with an optional slice: `train`, `test`, `train[:500]`,
       `train[25022:]`, `train[:10%]`.
     name: the TFDS name, e.g. `imagenet2012` or `oxford_iiit_pet:4.0.0`.
@@ -79,7 +76,7 @@ def open_source(
 
     return open_tfds(name, split, path)
   if kind == 'folder':
-    return _open_folder(split, path)
+    return open_folder(split, path)
   if kind == 'fashion_mnist':
     return _open_fashion_mnist(split, path)
   return _open_digits(split)
@@ -125,109 +122,6 @@ class ArraySource:
 
   def __repr__(self) -> str:
     return f'{self._title}({self._split}, {len(self)} examples)'
-
-
-class FolderSource:
-  """Image files on disk, read when asked for.
-
-  Args:
-    root: the folder that `files` are relative to.
-    files: image paths.
-    labels: class index of each file.
-    class_names: one a class.
-    split: the split's name, for `repr`.
-  """
-
-  def __init__(
-    self,
-    root: str,
-    files: Sequence[str],
-    labels: Sequence[int],
-    class_names: Sequence[str],
-    split: str,
-  ):
-    self._root, self._split = root, split
-    self._files, self._labels = list(files), np.asarray(labels, np.int32)
-    self.class_names = tuple(class_names)
-
-  def __len__(self) -> int:
-    return len(self._files)
-
-  def __getitem__(self, index: int) -> Record:
-    path = os.path.join(self._root, self._files[index])
-    try:
-      image = Path(path).read_bytes()
-    except OSError as error:
-      raise DecodeError(path, f'cannot be read: {error.strerror}') from error
-    return {'image': image, 'label': int(self._labels[index]), 'name': path}
-
-  def __repr__(self) -> str:
-    return f'folder({self._split}, {len(self)} examples)'
-
-
-def _open_folder(split: str, path: str) -> FolderSource:
-  layout = 'expected PATH/SPLIT/CLASS/IMAGE, e.g. train/cat/1.jpg'
-  if not path:
-    raise UserError(f'a folder source needs config.data.path; {layout}')
-  root = os.path.expanduser(path)
-  if not os.path.isdir(root):
-    raise UserError(f'no folder {path}: {layout}')
-  splits = _folders(root)
-  name = parse_split(split)[0]
-  # The train split numbers the classes, whichever split is read.
-  for needed in ('train', name):
-    if needed not in splits:
-      raise UserError(f'no split {needed!r} in {path}: {layout}')
-  class_names = _folders(os.path.join(root, 'train'))
-  if not class_names:
-    raise UserError(f'no class folder in {path}/train: {layout}')
-  unknown = set(_folders(os.path.join(root, name))) - set(class_names)
-  if unknown:
-    raise UserError(
-      f'{path}/{name} has classes that train lacks: '
-      f'{", ".join(sorted(unknown)[:5])}; add them to train, or move them away'
-    )
-  found = []
-  for label, class_name in enumerate(class_names):
-    files = _images(root, name, class_name)
-    if not files and name == 'train':
-      raise UserError(
-        f'no image in {path}/train/{class_name}: {layout}; '
-        f'files read: {" ".join(IMAGE_SUFFIXES)}'
-      )
-    found.extend((file, label) for file in files)
-  if not found:
-    raise UserError(f'no image in {path}/{name}: {layout}')
-  # Sorted by class, train[:10%] would hold the first classes alone. A hash of
-  # the path mixes them once and for all, as TFDS does when it prepares a set.
-  found.sort(key=lambda item: (_digest(item[0]), item[0]))
-  _, kept = resolve_split(split, {name: len(found)})
-  found = found[kept.start : kept.stop]
-  files, labels = zip(*found, strict=True)
-  return FolderSource(root, files, labels, class_names, split)
-
-
-def _folders(path: str) -> list[str]:
-  with os.scandir(path) as entries:
-    return sorted(
-      e.name for e in entries if e.is_dir() and not e.name.startswith('.')
-    )
-
-
-def _images(root: str, split: str, class_name: str) -> list[str]:
-  folder = os.path.join(root, split, class_name)
-  if not os.path.isdir(folder):
-    return []
-  return [
-    os.path.join(split, class_name, name)
-    for name in sorted(os.listdir(folder))
-    if name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith('.')
-  ]
-
-
-def _digest(path: str) -> bytes:
-  text = path.replace(os.sep, '/')
-  return hashlib.blake2b(os.fsencode(text), digest_size=8).digest()
 
 
 def _open_fashion_mnist(split: str, path: str) -> ArraySource:

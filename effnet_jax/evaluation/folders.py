@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Sequence
 
 from effnet_jax.data import class_names, image_files
-from effnet_jax.data.sources import FolderSource
+from effnet_jax.data.folder_source import FolderSource
 from effnet_jax.errors import UserError, near_names
 
 _LAYOUT = 'expected PATH/CLASS/IMAGE, e.g. val/n01440764/1.JPEG'

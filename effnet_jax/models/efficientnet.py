@@ -36,6 +36,8 @@ class EfficientNet(nn.Module):
     bn_groups: groups of indices on that axis which average among themselves.
     remat: what the backward pass computes again instead of keeping it from the
       forward pass: `none`, every `block`, or every `stage` whole.
+    frozen_bn: every batch norm of the network uses its moving statistics in
+      training too, and leaves them as they are; scale and bias still learn.
   """
 
   spec: ModelSpec
@@ -44,6 +46,7 @@ class EfficientNet(nn.Module):
   bn_axis_name: str | None = None
   bn_groups: tuple[tuple[int, ...], ...] | None = None
   remat: str = 'none'
+  frozen_bn: bool = False
 
   @nn.compact
   def __call__(
@@ -74,7 +77,7 @@ class EfficientNet(nn.Module):
     activation = ACTIVATIONS[spec.activation]
     norm = functools.partial(
       BatchNorm,
-      use_running_average=not train,
+      use_running_average=not train or self.frozen_bn,
       momentum=spec.bn_momentum,
       epsilon=spec.bn_epsilon,
       dtype=dtype,

@@ -11,10 +11,18 @@ from ml_collections import ConfigDict
 from effnet_jax import errors
 from effnet_jax.evaluation import accuracy
 from effnet_jax.models import macs
-from effnet_jax.training import metrics, parallel, reporting, resume, stages
+from effnet_jax.training import (
+  early_stopping,
+  metrics,
+  parallel,
+  reporting,
+  resume,
+  stages,
+)
 from effnet_jax.training.checkpoint import Checkpoints, open_workdir
 from effnet_jax.training.guards import Interrupted, Interruption
-from effnet_jax.training.program import Data, Program, build, describe
+from effnet_jax.training.inputs import Data
+from effnet_jax.training.program import Program, build, describe
 from effnet_jax.training.state import TrainState
 
 
@@ -61,9 +69,14 @@ def train_and_evaluate(
       workdir, run['history'], first, parallel.process_index() == 0
     ) as report:
       report.say(describe(config, program, first))
+      if data.said:
+        report.say(data.said)
       finished = reporting.finished_step(workdir)
-      if first == program.total_steps and finished is not None:
-        report.say('This run is finished; nothing to do.')
+      stopped = early_stopping.stopped_at(run['history'], config.early_stop)
+      ended = stopped is not None or first == program.total_steps
+      if ended and finished is not None:
+        early = f', stopped early at step {first}' if stopped else ''
+        report.say(f'This run is finished{early}; nothing to do.')
         state = restore(checkpoints, finished, program)
       else:
         report.begin()
@@ -88,7 +101,7 @@ def report_test(
   report: reporting.Reporter,
 ) -> TrainState:
   """Evaluates the test split, once; returns the state it was done with."""
-  step = program.total_steps
+  step = trained = int(jax.device_get(state.step))
   if config.evaluation.report == 'best':
     step = checkpoints.best() or step
     state = restore(checkpoints, step, program)
@@ -97,7 +110,8 @@ def report_test(
   summary = {
     **{f'test_{name}': value for name, value in test.items()},
     'step': step,
-    'examples': program.total_steps * config.batch_size,
+    'stopped_early': trained if trained < program.total_steps else None,
+    'examples': trained * config.batch_size,
     'seconds': round(seconds, 1),
     'params': counts.params,
     'macs': counts.macs,
@@ -122,6 +136,9 @@ def train(
 ) -> tuple[TrainState, float]:
   """Runs the steps that are left; returns the state and the seconds spent."""
   first, last = int(jax.device_get(state.step)), program.total_steps
+  stopped = early_stopping.stopped_at(run['history'], config.early_stop)
+  if stopped is not None:  # before its test split was evaluated
+    return state, run['seconds']
   log_every = program.steps(config.log.every, 'log.every')
   eval_every = program.steps(config.evaluation.every, 'evaluation.every')
   save_every = program.steps(config.checkpoint.every, 'checkpoint.every')
@@ -174,6 +191,7 @@ def train(
         entry = {f'eval_{name}': value for name, value in evaluated.items()}
         report.add({'step': number, 'epoch': epoch(number), **entry})
         report.say(reporting.evaluation_line(number, evaluated))
+        stopped = early_stopping.stopped_at(report.history, config.early_stop)
 
       stop = parallel.any_process(interruption.caught, due(number, log_every))
       chosen_from = evaluated and config.evaluation.report == 'best'
@@ -192,6 +210,9 @@ def train(
           },
           evaluated and evaluated['top1_ema'],
         )
+      if stopped is not None and number < last:
+        report.say(reporting.stopped_line(number, config.early_stop))
+        break
       if stop and number < last:
         checkpoints.wait()
         raise Interrupted(

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from effnet_jax import errors
+from effnet_jax.training import groups
 from effnet_jax.training.schedules import Schedule
 
 OPTIMIZERS = ('rmsprop', 'sgd', 'lars')
@@ -44,6 +45,8 @@ def create(
   epsilon: float = 1e-3,
   clip_norm: float | None = None,
   trust_coefficient: float = 1e-3,
+  group_rates: str = '',
+  freeze: str = '',
 ) -> optax.GradientTransformation:
   """Returns the optimiser: clipping, weight decay, then `name`.
 
@@ -64,6 +67,9 @@ def create(
     epsilon: of rmsprop.
     clip_norm: largest global norm of the loss's gradient; None for no limit.
     trust_coefficient: of lars.
+    group_rates: factors on the learning rate, see `groups.rate_factors`.
+    freeze: parameters that stay as they are, without decay or slots, see
+      `groups.frozen_labels`; '' for none.
   """
   _check('name', name, OPTIMIZERS)
   _check('decay_mask', mask, DECAY_MASKS)
@@ -95,7 +101,34 @@ def create(
     chain.append(
       optax.add_decayed_weights(weight_decay, lambda p: decay_mask(p, mask))
     )
-  return optax.chain(*chain, scale)
+  chain.append(scale)
+  if group_rates:
+    chain.append(_scaled_by_group(group_rates))
+  tx = optax.chain(*chain)
+  return _trained_only(tx, freeze) if freeze else tx
+
+
+def _scaled_by_group(rates: str) -> optax.GradientTransformation:
+  # Behind the momentum: a factor that stays the same commutes with it.
+  def init(params):
+    groups.rate_factors(params, rates)  # a wrong pattern is told of at once
+    return optax.EmptyState()
+
+  def update(updates, state, params=None):
+    del params
+    factors = groups.rate_factors(updates, rates)
+    return jax.tree.map(lambda u, f: u * f, updates, factors), state
+
+  return optax.GradientTransformation(init, update)
+
+
+def _trained_only(
+  tx: optax.GradientTransformation, freeze: str
+) -> optax.GradientTransformation:
+  transforms = {groups.TRAINED: tx, groups.FROZEN: optax.set_to_zero()}
+  return optax.multi_transform(
+    transforms, lambda params: groups.frozen_labels(params, freeze)
+  )
 
 
 def _scale_by_trust(

@@ -221,6 +221,14 @@ def evaluation_line(step: int, results: dict[str, float]) -> str:
   )
 
 
+def stopped_line(step: int, patience: int) -> str:
+  """Returns one line on a run that ends early."""
+  return (
+    f'step {step:>6}  stopped early: the last {patience} evaluations were no '
+    'better than the best before them'
+  )
+
+
 def environment(devices: Sequence[jax.Device]) -> dict[str, Any]:
   """Returns the commit, versions and device that a result belongs to."""
   return {

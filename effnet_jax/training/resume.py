@@ -16,6 +16,7 @@ _MAY_CHANGE = (
   'data.path',
   'data.workers',
   'duration',
+  'early_stop',
   'evaluation',
   'log',
   'model.depthwise',

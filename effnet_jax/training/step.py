@@ -82,7 +82,8 @@ def train_step(
   metrics['update_norm'] = optax.tree.norm(updates), jnp.ones(())
   params = optax.apply_updates(state.params, updates)
   decay = schedules.ema_decay(state.step, ema_limit)
-  average = lambda old, new: decay * old + (1 - decay) * new
+  # In this form what is frozen stays bit for bit in the average too.
+  average = lambda old, new: old + (1 - decay) * (new - old)
   new_state = TrainState(
     step=state.step + 1,
     params=params,

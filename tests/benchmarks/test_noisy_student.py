@@ -9,7 +9,7 @@ import pytest
 from configs import quickstart
 from effnet_jax import pretrained
 from effnet_jax.models import efficientnet
-from effnet_jax.training import program
+from effnet_jax.training import inputs, program
 from effnet_jax.weights import native
 
 TINY = 'r1_k3_s1_e1_o8'
@@ -44,7 +44,7 @@ def trained(benchmark, monkeypatch):
   asked = []
 
   def train(config, workdir):
-    config = program.Data(config).config  # the labels must be there, and fit
+    config = inputs.Data(config).config  # the labels must be there, and fit
     asked.append((workdir.name, config))
     model = efficientnet.build(pretrained.spec_of_run(config))
     variables = jax.device_get(efficientnet.init(model, config.seed))

@@ -12,7 +12,7 @@ import pytest
 import effnet_jax
 from configs import quickstart
 from effnet_jax import errors, pretrained
-from effnet_jax.training import loop, parallel, program
+from effnet_jax.training import inputs, loop, parallel
 
 
 def tiny_config(**overrides):
@@ -55,7 +55,7 @@ def assert_equal_trees(left, right):
 def finished(tmp_path_factory):
   """An uninterrupted run of 6 steps."""
   workdir = tmp_path_factory.mktemp('finished')
-  blocks = pretrained.spec_of_run(program.Data(tiny_config()).config).blocks()
+  blocks = pretrained.spec_of_run(inputs.Data(tiny_config()).config).blocks()
   assert any(b.residual and b.survival_probability < 1 for b in blocks)
   state, history = run(tiny_config(), workdir)
   return workdir, state, history
@@ -291,7 +291,7 @@ def test_another_config_does_not_resume(finished):
 def test_wrong_sizes_of_the_data_set_are_named():
   config = tiny_config(**{'data.train_examples': 5})
   with pytest.raises(errors.UserError, match='train_examples=5.*1497'):
-    program.Data(config)
+    inputs.Data(config)
 
 
 def test_two_devices_train_and_resume_on_one(tmp_path, monkeypatch):

@@ -16,7 +16,7 @@ from effnet_jax import errors, pretrained
 from effnet_jax.analysis import compile_check
 from effnet_jax.labelling import teacher
 from effnet_jax.models import efficientnet, normalize, spec
-from effnet_jax.training import loop, parallel, program
+from effnet_jax.training import inputs, loop, parallel, program
 from effnet_jax.training.objectives import noisy_student, supervised
 from effnet_jax.weights import load
 
@@ -205,7 +205,7 @@ def test_objective_and_labels_go_together(labels):
     {'data.unlabelled': labels, 'objective.name': 'supervised'},
   ):
     with pytest.raises(errors.UserError, match='noisy_student, and it alone'):
-      program.Data(_config(**changes))
+      inputs.Data(_config(**changes))
   with pytest.raises(errors.UserError, match='unlabelled_ratio=0 must be'):
     program.check_values(_config(**{'data.unlabelled_ratio': 0}))
 

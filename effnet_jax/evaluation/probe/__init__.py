@@ -1,0 +1,1 @@
+"""How far features alone go: a linear probe and nearest neighbours."""
