@@ -70,6 +70,28 @@ def test_figures_leave_out_compilation_and_evaluation(clock):
   assert timer.seconds() == pytest.approx(1097)
 
 
+def test_figures_leave_out_the_compilation_of_a_later_stage(clock):
+  timer = reporting.Timer(0.0, 0, batch_size=8)
+  metrics = {'loss': (np.float32(1), np.float32(1))}
+  timer.compiled(metrics, 1)
+  # Two steps of one second; then 30 s of compilation, 10 of them for data.
+  with timer.waiting(lambda: True):
+    clock.seconds += 0.5
+  clock.seconds += 1.5
+  timer.before_compiling(metrics)
+  with timer.waiting(lambda: True):
+    clock.seconds += 10
+  clock.seconds += 20
+  assert timer.compiled(metrics, 4).endswith('after 30s')
+  clock.seconds += 3  # two steps of 1.5 s
+  assert timer.read(6) == {'images_per_second': 32 / 5, 'input_wait': 0.1}
+  # What is left is of the new stage, at its rate.
+  assert timer.left(6, 16) == pytest.approx(15)
+  # The next reading counts every step again.
+  clock.seconds += 2
+  assert timer.read(8) == {'images_per_second': 8.0, 'input_wait': 0.0}
+
+
 def test_waiting_counts_while_the_devices_are_idle(clock):
   timer = reporting.Timer(0.0, 0, batch_size=8)
   for idle in ((True, True), (False, True), (False, False)):
