@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from effnet_jax.data import image_files
+from effnet_jax.data.folder_source import FolderSource
 from effnet_jax.data.sources import (
   KINDS,
-  FolderSource,
   Record,
   Source,
   open_source,

@@ -9,7 +9,7 @@ import pytest
 
 from configs import quickstart
 from effnet_jax.errors import UserError
-from effnet_jax.training import loop, parallel, program, stages, step
+from effnet_jax.training import inputs, loop, parallel, program, stages, step
 
 BORDER, LAST = 3, 6
 
@@ -95,7 +95,7 @@ def test_two_stages_and_a_resumption_across_the_border(seen, tmp_path, capsys):
 
 
 def test_the_stream_goes_on_at_the_border():
-  data = program.Data(_config())
+  data = inputs.Data(_config())
   small, large = program.build(data.config, jax.devices()[:1]).stages
   batches = data.train_batches(None, small)
   next(batches)
@@ -111,7 +111,7 @@ def test_the_stream_goes_on_at_the_border():
 
 
 def test_the_step_of_a_program_is_the_last_stages():
-  config = program.Data(_config(**{'stages.ladder': 'paper'})).config
+  config = inputs.Data(_config(**{'stages.ladder': 'paper'})).config
   built = program.build(config, jax.devices()[:1])
   assert built.train_step is built.train_steps[-1]
   assert len(built.train_steps) == 2
