@@ -66,6 +66,25 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     epilog=_EXAMPLES,
   )
   model_arguments.add(parser)
+  _add_choice(parser)
+  _add_reading(parser)
+  arguments = parser.parse_args(argv)
+  for option, lowest in (
+    *(('per_class', 1), ('shard_size', 1), ('batch', 1), ('workers', 0)),
+  ):
+    value = getattr(arguments, option)
+    if value is not None and value < lowest:
+      parser.error(f'--{option.replace("_", "-")} must be {lowest} or more')
+  if not 0 <= arguments.min_confidence <= 1:
+    parser.error('--min-confidence must be in 0..1')
+  if not (arguments.temperature > 0 and math.isfinite(arguments.temperature)):
+    parser.error('--temperature must be above 0')
+  if arguments.hard and arguments.temperature != 1:
+    parser.error('--temperature changes nothing with --hard: leave one out')
+  return arguments
+
+
+def _add_choice(parser: argparse.ArgumentParser) -> None:
   add = parser.add_argument
   add('--data', metavar='UNLABELLED', required=True, help='see above')
   add('--out', metavar='DIR', required=True, help='where the labels go')
@@ -91,6 +110,10 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     help='of the labels; confidence is measured at 1 (default: %(default)s)',
   )
   add('--hard', action='store_true', help='the first class alone is the label')
+
+
+def _add_reading(parser: argparse.ArgumentParser) -> None:
+  add = parser.add_argument
   add(
     '--exif-orientation',
     action='store_true',
@@ -119,20 +142,6 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     default=0,
     help='processes that decode images (default: threads of this one)',
   )
-  arguments = parser.parse_args(argv)
-  for option, lowest in (
-    *(('per_class', 1), ('shard_size', 1), ('batch', 1), ('workers', 0)),
-  ):
-    value = getattr(arguments, option)
-    if value is not None and value < lowest:
-      parser.error(f'--{option.replace("_", "-")} must be {lowest} or more')
-  if not 0 <= arguments.min_confidence <= 1:
-    parser.error('--min-confidence must be in 0..1')
-  if not (arguments.temperature > 0 and math.isfinite(arguments.temperature)):
-    parser.error('--temperature must be above 0')
-  if arguments.hard and arguments.temperature != 1:
-    parser.error('--temperature changes nothing with --hard: leave one out')
-  return arguments
 
 
 def _table(manifest: dict[str, Any]) -> str:

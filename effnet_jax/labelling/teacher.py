@@ -73,15 +73,8 @@ def pseudo_label(
   folder = Path(out).expanduser().absolute()
   source, origin = unlabelled.open_unlabelled(data, data_dir)
   manifest = {
-    'version': pseudo_labels.VERSION,
-    'finished': False,
+    **_of_teacher(weights, title),
     'origin': origin,
-    'weights': title,
-    'teacher': weights.spec.name,
-    'resolution': weights.spec.resolution,
-    'fingerprint': _fingerprint(weights.variables),
-    'num_classes': weights.spec.num_classes,
-    'class_names': weights.class_names and list(weights.class_names),
     'min_confidence': min_confidence,
     'per_class': per_class,
     'temperature': temperature,
@@ -101,6 +94,19 @@ def pseudo_label(
   manifest.update(_chosen(folder, manifest))
   pseudo_labels.write_manifest(folder, manifest)
   return manifest, False
+
+
+def _of_teacher(weights: Weights, title: str) -> dict[str, Any]:
+  return {
+    'version': pseudo_labels.VERSION,
+    'finished': False,
+    'weights': title,
+    'teacher': weights.spec.name,
+    'resolution': weights.spec.resolution,
+    'fingerprint': _fingerprint(weights.variables),
+    'num_classes': weights.spec.num_classes,
+    'class_names': weights.class_names and list(weights.class_names),
+  }
 
 
 def _write_shards(weights, source, folder, manifest, batch_size, workers):
