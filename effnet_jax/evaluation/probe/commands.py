@@ -52,6 +52,7 @@ def probe(argv: list[str]) -> None:
   """Prints the accuracy of both classifiers, or JSON."""
   arguments = _parse(argv)
   classifiers.check_scikit_learn()
+  _check_source(arguments.data)
   begun = time.perf_counter()
   train = [_open(arguments, split) for split in _train_splits(arguments)]
   test = [_open(arguments, arguments.test)] if arguments.test else []
@@ -135,12 +136,15 @@ def _kind(data: str) -> tuple[str, str]:
   return (kind, name) if kind in named else ('folder', '')
 
 
+def _check_source(data: str) -> None:
+  if _kind(data)[0] == 'folder' and not os.path.isdir(os.path.expanduser(data)):
+    others = ', '.join(k for k in sources.KINDS if k != 'folder')
+    raise UserError(f'--data {data} is no folder, and none of {others}')
+
+
 def _open(arguments: argparse.Namespace, split: str) -> sources.Source:
   kind, name = _kind(arguments.data)
   path = arguments.data if kind == 'folder' else arguments.data_dir
-  if kind == 'folder' and not os.path.isdir(os.path.expanduser(path)):
-    others = ', '.join([k for k in sources.KINDS if k != 'folder'])
-    raise UserError(f'--data {path} is no folder, and none of {others}')
   return sources.open_source(kind, split, name=name, path=path)
 
 
