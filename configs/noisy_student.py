@@ -74,7 +74,9 @@ def get_config(argument: str = 'b0') -> ConfigDict:
   if part not in ('', 'fixres'):
     raise UserError(f"'{argument}': write {variant}, or {variant},fixres")
   student = STUDENTS[variant]
-  config = imagenet.v1(variant, 'baseline')
+  config = imagenet.config_of(
+    variant, {'baseline': imagenet.baseline}, 'baseline'
+  )
   return (_last_epochs if part else _student)(config, student)
 
 
@@ -83,6 +85,10 @@ def _student(config, student):
   config.schedule.decay_every = f'{_FALL_EVERY * student.length} epochs'
   config.objective.name = 'noisy_student'
   config.data.unlabelled_ratio = student.ratio
+  if student.magnitude is not None:
+    config.data.augment = 'randaugment'
+    config.data.augment_layers = 2
+    config.data.augment_magnitude = float(student.magnitude)
   return config
 
 

@@ -1,0 +1,16 @@
+"""CondConv EfficientNet-B1 of 8 experts on ImageNet, at 224 pixels.
+
+    python train.py --config=configs/condconv_b1_8e.py --workdir=DIR
+
+Published top-1: 79.5 % with `in1k`, the only recipe.
+`configs/imagenet_mobile.py` says what it sets.
+Measured with this code: nothing yet.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import imagenet_mobile
+
+
+def get_config(recipe: str = 'in1k') -> ConfigDict:
+  return imagenet_mobile.mobile('condconv_b1_8e', recipe)

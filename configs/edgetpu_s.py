@@ -1,0 +1,16 @@
+"""EfficientNet-EdgeTPU-S on ImageNet, at 224 pixels.
+
+    python train.py --config=configs/edgetpu_s.py --workdir=DIR
+
+Published top-1: 77.23 % with `in1k`, the only recipe.
+`configs/imagenet_mobile.py` says what it sets.
+Measured with this code: nothing yet.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import imagenet_mobile
+
+
+def get_config(recipe: str = 'in1k') -> ConfigDict:
+  return imagenet_mobile.mobile('edgetpu_s', recipe)

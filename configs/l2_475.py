@@ -1,0 +1,16 @@
+"""EfficientNet-L2 on ImageNet, at 475 pixels.
+
+    python train.py --config=configs/l2_475.py --workdir=DIR
+
+Published top-1: 88.2 % with `noisy_student`, the only recipe.
+`configs/imagenet.py` says what it sets.
+Measured with this code: nothing yet.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import imagenet
+
+
+def get_config(recipe: str = 'noisy_student') -> ConfigDict:
+  return imagenet.v1('l2_475', recipe)

@@ -1,0 +1,16 @@
+"""EfficientNet-Lite4 on ImageNet, at 300 pixels.
+
+    python train.py --config=configs/lite4.py --workdir=DIR
+
+Published top-1: 81.5 % with `in1k`, the only recipe.
+`configs/imagenet_mobile.py` says what it sets.
+Measured with this code: nothing yet.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import imagenet_mobile
+
+
+def get_config(recipe: str = 'in1k') -> ConfigDict:
+  return imagenet_mobile.mobile('lite4', recipe)
