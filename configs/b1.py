@@ -7,6 +7,7 @@ Recipe as an argument, and the top-1 that its authors published:
     b1.py:baseline        78.7 %; the default
     b1.py:autoaugment     79.1 %
     b1.py:randaugment     none published
+    b1.py:advprop         79.6 %
     b1.py:noisy_student   81.5 %
 
 `configs/imagenet.py` says what each sets.

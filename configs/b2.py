@@ -7,6 +7,7 @@ Recipe as an argument, and the top-1 that its authors published:
     b2.py:baseline        79.8 %; the default
     b2.py:autoaugment     80.1 %
     b2.py:randaugment     none published
+    b2.py:advprop         80.5 %
     b2.py:large_batch     none published
     b2.py:noisy_student   82.4 %
 

@@ -7,6 +7,7 @@ Recipe as an argument, and the top-1 that its authors published:
     b3.py:baseline        81.1 %; the default
     b3.py:autoaugment     81.6 %
     b3.py:randaugment     none published
+    b3.py:advprop         81.9 %
     b3.py:noisy_student   84.1 %
 
 `configs/imagenet.py` says what each sets.

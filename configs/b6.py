@@ -7,6 +7,7 @@ Recipe as an argument, and the top-1 that its authors published:
     b6.py:baseline        none published; the default
     b6.py:autoaugment     84.0 %
     b6.py:randaugment     none published
+    b6.py:advprop         84.8 %
     b6.py:noisy_student   86.4 %
 
 `configs/imagenet.py` says what each sets.

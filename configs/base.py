@@ -135,12 +135,17 @@ def get_config() -> ConfigDict:
 
   config.objective = objective = ConfigDict()
   # supervised, or noisy_student (labelled and pseudo-labelled images together).
-  objective.name = 'supervised'
+  objective.name = 'supervised'  # or noisy_student, advprop
   objective.label_smoothing = 0.1
   # Alphas of the Beta distributions that weights of mixed images are drawn
   # from; 0: none. Both on: half of the batch each (V2-L: .5 and .5).
   objective.mixup = 0.0
   objective.cutmix = 0.0
+  # Of advprop: how far its attack changes a pixel, in how many steps of what
+  # size; of 0..255.
+  objective.attack_epsilon = 4.0
+  objective.attack_steps = 5
+  objective.attack_step_size = 1.0
 
   # Progressive learning (V2, section 4): the run in equal parts, each with its
   # own image size and regularisation; the values above and of the variant are

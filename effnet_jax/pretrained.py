@@ -7,7 +7,7 @@ from typing import Any
 from etils import epath
 
 from effnet_jax import errors
-from effnet_jax.models import efficientnet, variants
+from effnet_jax.models import auxiliary, efficientnet, variants
 from effnet_jax.models.efficientnet import EfficientNet
 from effnet_jax.models.spec import ModelSpec
 from effnet_jax.weights import copier
@@ -194,6 +194,6 @@ def _read_workdir(
     names = run.get('class_names')  # the first runs have none
     return (
       spec_of_run(run['config']),
-      checkpoints.variables(step, ema),
+      auxiliary.main(checkpoints.variables(step, ema)),
       tuple(names) if names else None,
     )

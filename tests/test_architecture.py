@@ -31,6 +31,7 @@ LAYERS = (
   ('models', 'data', 'progress'),
   (
     'weights',
+    'training.attack',
     'training.mixing',
     'training.schedules',
     'training.early_stopping',

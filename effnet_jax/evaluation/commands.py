@@ -1,6 +1,7 @@
 """The command `evaluate`: top-1 and top-5 of a network on labelled images."""
 
 import argparse
+import dataclasses
 import functools
 import json
 import time
@@ -12,7 +13,7 @@ from effnet_jax.arguments import ArgumentParser
 from effnet_jax.data import pipeline
 from effnet_jax.data.preprocess import Preprocess
 from effnet_jax.errors import UserError
-from effnet_jax.evaluation import accuracy, hits, label_sets
+from effnet_jax.evaluation import accuracy, attacked, hits, label_sets
 from effnet_jax.evaluation.known import known_results
 from effnet_jax.evaluation.label_sets import Batch, LabelSet
 from effnet_jax.models import efficientnet
@@ -20,6 +21,7 @@ from effnet_jax.models.normalize import normalize
 from effnet_jax.models.published import Result
 from effnet_jax.progress import progress
 from effnet_jax.training import parallel
+from effnet_jax.training.attack import Attack
 from effnet_jax.weights.load import Weights
 
 _DESCRIPTION = """\
@@ -46,11 +48,13 @@ examples:
     --weights hf://timm/tf_efficientnet_b0.ns_jft_in1k
   python -m effnet_jax evaluate --weights runs/mine --data photos/test
   python -m effnet_jax evaluate --model lite0 --data imagenet-a/ --restrict
+  python -m effnet_jax evaluate --weights runs/mine --data photos --attack 1
 
 --json gives model, weights, data, resolution, resampling, classes (that the
 network may choose among), images (that count), unlabelled and unreadable (that
 do not), top1 and top5 in per cent, seconds, and known: a list of {top1, top5,
-source, kind, weights, resolution, note}."""
+source, kind, weights, resolution, note}; with --attack also attack: {epsilon,
+steps, step_size, top1, top5}."""
 
 
 def evaluate(argv: list[str]) -> None:
@@ -89,6 +93,16 @@ def evaluate(argv: list[str]) -> None:
     'seconds': time.perf_counter() - begun,
     'known': [_known_fields(one) for one in known],
   }
+  if arguments.attack is not None:
+    attack = attacked.attack_of(arguments.attack, arguments.attack_steps)
+    means, _ = _measure(
+      weights, label_set, arguments.batch, arguments.workers, attack
+    )
+    result['attack'] = {
+      **dataclasses.asdict(attack),
+      'top1': 100 * means['top1'],
+      'top5': 100 * means['top5'],
+    }
   print(json.dumps(result, indent=2) if arguments.json else _text(result))
 
 
@@ -138,24 +152,46 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     default=0,
     help='processes that decode images (default: threads of this one)',
   )
+  add(
+    '--attack',
+    metavar='EPSILON',
+    type=float,
+    help='then once more under attack: each pixel changed by at most EPSILON '
+    'of 255, by projected gradient ascent on the loss',
+  )
+  add(
+    '--attack-steps',
+    metavar='N',
+    type=int,
+    default=10,
+    help='of 2.5 EPSILON / N each (default: %(default)s)',
+  )
   add('--json', action='store_true', help='an object, see below')
   arguments = parser.parse_args(argv)
-  for option, lowest in (('batch', 1), ('limit', 1), ('workers', 0)):
-    value = getattr(arguments, option)
+  for option, lowest in (
+    *(('batch', 1), ('limit', 1), ('workers', 0)),
+    *(('attack', 0), ('attack-steps', 1)),
+  ):
+    value = getattr(arguments, option.replace('-', '_'))
     if value is not None and value < lowest:
       parser.error(f'--{option} must be {lowest} or more')
   return arguments
 
 
 def _measure(
-  weights: Weights, label_set: LabelSet, batch_size: int, workers: int
+  weights: Weights,
+  label_set: LabelSet,
+  batch_size: int,
+  workers: int,
+  attack: Attack | None = None,
 ) -> tuple[dict[str, float], int]:
   """Returns the accuracy, in 0..1, and how many images could be read."""
   spec, model = weights.spec, efficientnet.build(weights.spec)
   devices = parallel.devices_or_all(None)
-  step = hits.eval_step(
-    model.apply, functools.partial(normalize, spec=spec), label_set.ranked
-  )
+  to_input = functools.partial(normalize, spec=spec)
+  step = hits.eval_step(model.apply, to_input, label_set.ranked)
+  if attack is not None:
+    step = attacked.eval_step(model.apply, to_input, label_set.ranked, attack)
   total = len(label_set.source)
   batch_size = min(batch_size, total)
   batches = pipeline.eval_batches(
@@ -175,7 +211,7 @@ def _measure(
       yield parallel.shard(_completed(batch, label_set), devices)
       advance(min(size, total - number * size))  # the last is padded
 
-  with progress(total, 'evaluating') as advance:
+  with progress(total, 'attacking' if attack else 'evaluating') as advance:
     means = accuracy.evaluate(
       parallel.pmap_eval(step, devices),
       {'': parallel.replicate(weights.variables, devices)},
@@ -210,6 +246,12 @@ def _text(result: dict[str, Any]) -> str:
     f'{result["images"]:,} images{left_out}, {result["seconds"]:.0f} seconds '
     f'({rate:.1f} images/s)',
   ]
+  if 'attack' in result:
+    attack = result['attack']
+    lines.append(
+      f'attacked within {attack["epsilon"]:g} of 255 in {attack["steps"]} '
+      f'steps: top-1 {attack["top1"]:.3f} %, top-5 {attack["top5"]:.3f} %'
+    )
   for known in result['known']:
     top5 = f', top-5 {known["top5"]:.3f} %' if known['top5'] else ''
     size = f' at {known["resolution"]} pixels' if known['resolution'] else ''

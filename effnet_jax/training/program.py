@@ -10,8 +10,9 @@ from ml_collections import ConfigDict
 
 from effnet_jax import errors, pretrained
 from effnet_jax.evaluation import accuracy
-from effnet_jax.models import efficientnet, macs, normalize
+from effnet_jax.models import auxiliary, efficientnet, macs, normalize
 from effnet_jax.training import (
+  attack,
   initial,
   mixing,
   optimizer,
@@ -21,9 +22,10 @@ from effnet_jax.training import (
   state,
   step,
 )
-from effnet_jax.training.objectives import noisy_student, supervised
+from effnet_jax.training.objectives import advprop, noisy_student, supervised
 
 OBJECTIVES = {
+  'advprop': advprop.advprop,
   'noisy_student': noisy_student.noisy_student,
   'supervised': supervised.supervised,
 }
@@ -153,6 +155,16 @@ def plan_stages(
   )
 
 
+def attack_of(config: ConfigDict) -> attack.Attack:
+  """Returns the attack of AdvProp's objective."""
+  objective = config.objective
+  return attack.Attack(
+    objective.attack_epsilon,
+    objective.attack_steps,
+    objective.attack_step_size,
+  )
+
+
 def build(
   config: ConfigDict, devices: Sequence[jax.Device] | None = None
 ) -> Program:
@@ -218,7 +230,16 @@ def build(
     raise errors.UserError(
       f'unknown config.objective.name {config.objective.name!r}: {near}'
     )
-  create = functools.partial(state.create, optimizer=tx)
+  objective = functools.partial(
+    OBJECTIVES[config.objective.name],
+    label_smoothing=config.objective.label_smoothing,
+  )
+  # What the state holds beside the network's variables.
+  complete = lambda variables: variables
+  if config.objective.name == 'advprop':
+    objective = functools.partial(objective, attack=attack_of(config))
+    complete = auxiliary.add
+  create = lambda variables: state.create(complete(variables), optimizer=tx)
   to_input = functools.partial(normalize.normalize, spec=model.spec)
 
   def train_step(stage):
@@ -226,11 +247,7 @@ def build(
     return functools.partial(
       step.train_step,
       objective=mixing.objective(
-        OBJECTIVES[config.objective.name](
-          model.clone(spec=spec).apply,
-          to_input,
-          config.objective.label_smoothing,
-        ),
+        objective(model.clone(spec=spec).apply, to_input),
         num_classes=spec.num_classes,
         mixup_alpha=stage.mixup,
         cutmix_alpha=stage.cutmix,

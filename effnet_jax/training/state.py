@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from effnet_jax.models import auxiliary
+
 
 @flax.struct.dataclass
 class TrainState:
@@ -23,10 +25,16 @@ class TrainState:
   opt_state: optax.OptState
 
   def variables(self, ema: bool = False) -> dict[str, Any]:
-    """Returns what `model.apply` takes: the raw or the averaged weights."""
-    if ema:
-      return {'params': self.ema_params, 'batch_stats': self.ema_batch_stats}
-    return {'params': self.params, 'batch_stats': self.batch_stats}
+    """Returns what `model.apply` takes: the raw or the averaged weights.
+
+    Of a network trained with a second set of batch norms, without that.
+    """
+    params, batch_stats = (
+      (self.ema_params, self.ema_batch_stats)
+      if ema
+      else (self.params, self.batch_stats)
+    )
+    return auxiliary.main({'params': params, 'batch_stats': batch_stats})
 
 
 def create(

@@ -260,6 +260,8 @@ def test_an_impossible_value_is_one_line(key, value, text):
 
 def test_an_unknown_recipe_names_the_known():
   assert _load('b0', 'baseline').to_dict() == _load('b0').to_dict()
-  with pytest.raises(UserError, match='b5.py .* known: baseline') as caught:
+  with pytest.raises(
+    UserError, match='b5.py .* did you mean noisy_student'
+  ) as caught:
     _load('b5', 'noisy')
   assert '\n' not in str(caught.value)

@@ -44,8 +44,7 @@ def _config(name, recipe):
 def _published(name):
   """Recipes that are trained, and their top-1."""
   found = published.top1_by_recipe(name)
-  others = ('in1k_int8', 'advprop')
-  return {k: v for k, v in found.items() if k not in others}
+  return {k: v for k, v in found.items() if k != 'in1k_int8'}
 
 
 @pytest.mark.parametrize('name', NAMES)
@@ -96,6 +95,17 @@ def test_the_magnitudes_of_randaugment():
   }
   assert _config('b5', 'autoaugment').data.augment == 'autoaugment'
   assert _config('b5', 'baseline').data.augment == ''
+
+
+def test_advprop_is_autoaugment_in_its_checkpoints_normalisation():
+  for name in ('b0', 'b8'):
+    config = _config(name, 'advprop')
+    assert config.objective.name == 'advprop'
+    assert config.data.augment == 'autoaugment'
+    spec = pretrained.spec_of_run(config)
+    assert (spec.mean, spec.std) == ((0.5,) * 3, (0.5,) * 3)
+    attack = program.attack_of(config)
+    assert (attack.epsilon, attack.steps, attack.step_size) == (4, 5, 1)
 
 
 def test_a_large_batch_of_b5():
