@@ -140,7 +140,7 @@ def probe(images: Path, workdir: Path) -> dict[str, Any]:
   command = [
     *(sys.executable, '-m', 'effnet_jax', 'probe', '--json'),
     *('--model', 'lite0', '--data', str(images)),
-    *('--train', 'train,val', '--test', 'test'),
+    *('--train', 'train+val', '--test', 'test'),
     *('--resolution', str(RESOLUTION)),
   ]
   done = subprocess.run(

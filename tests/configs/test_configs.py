@@ -155,6 +155,7 @@ def test_the_published_recipe(name, resolution):
     'weight_decay': 1e-5,
     'decay_mask': 'not_batch_norm',
     'clip_norm': None,
+    'group_rates': '',
   }
 
 
