@@ -194,11 +194,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         continue
       images = lay_out(arguments.stamps, arguments.work, fold)
       workdir = arguments.work / f'{method}_{fold}'
-      done[str(fold)] = run(method, images, workdir, extra)
+      row = run(method, images, workdir, extra)
+      done[str(fold)] = {**row, 'keys': extra} if extra else row
       report['machine'] = reports.cores()
       report['resolution'] = RESOLUTION
       report['versions'] = reports.versions(('python', 'jax', 'scikit-learn'))
-      report.setdefault('config', {})[method] = extra
       report['top1'] = {m: summarised(r) for m, r in rows.items() if r}
       reports.write(arguments.out, report)
       print(method, fold, done[str(fold)], report['top1'][method], flush=True)
