@@ -140,7 +140,7 @@ def probe(images: Path, workdir: Path) -> dict[str, Any]:
   command = [
     *(sys.executable, '-m', 'effnet_jax', 'probe', '--json'),
     *('--model', 'lite0', '--data', str(images)),
-    *('--train', 'train,val', '--test', 'test'),
+    *('--train', 'train+val', '--test', 'test'),
     *('--resolution', str(RESOLUTION)),
   ]
   done = subprocess.run(
@@ -194,11 +194,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         continue
       images = lay_out(arguments.stamps, arguments.work, fold)
       workdir = arguments.work / f'{method}_{fold}'
-      done[str(fold)] = run(method, images, workdir, extra)
+      row = run(method, images, workdir, extra)
+      done[str(fold)] = {**row, 'keys': extra} if extra else row
       report['machine'] = reports.cores()
       report['resolution'] = RESOLUTION
       report['versions'] = reports.versions(('python', 'jax', 'scikit-learn'))
-      report.setdefault('config', {})[method] = extra
       report['top1'] = {m: summarised(r) for m, r in rows.items() if r}
       reports.write(arguments.out, report)
       print(method, fold, done[str(fold)], report['top1'][method], flush=True)

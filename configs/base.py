@@ -26,7 +26,8 @@ def get_config() -> ConfigDict:
   config.remat = 'none'
   # Weights to begin with: what `effnet_jax.create_model(pretrained=...)` takes,
   # a file, a directory or a name. '': fresh ones. init_head is `same` (its size
-  # must be the data set's) or `new`.
+  # must be the data set's), `new` (drawn as in a fresh network: of few classes
+  # with large logits, hence large first gradients) or `zero`, a new one at 0.
   config.init_from = ''
   config.init_head = 'same'
   # Decay of the moving average of weights and batch statistics, reached as

@@ -39,7 +39,7 @@ def get_config() -> ConfigDict:
   # A short memory: a small data set has some hundred steps.
   config.ema = 0.98
   config.init_from = 'lite0'
-  config.init_head = 'new'
+  config.init_head = 'zero'  # the first gradients leave the others alone
   config.early_stop = 8
   config.model.name = 'lite0'
   config.model.overrides.bn_momentum = 0.9  # as short
@@ -53,8 +53,6 @@ def get_config() -> ConfigDict:
   config.optimizer.name = 'sgd'
   config.optimizer.weight_decay = 1e-4
   config.optimizer.decay_mask = 'kernels'
-  # The new head has all to learn, the others little.
-  config.optimizer.group_rates = 'classifier=10'
   config.schedule.learning_rate = 0.04  # for 256 images a step
   config.schedule.warmup = '2 epochs'
   config.schedule.decay = 'cosine'

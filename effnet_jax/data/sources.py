@@ -7,6 +7,7 @@ names, and can be pickled, for it travels to worker processes. One whose labels
 are probabilities, float32 [classes], says so: `soft_classes` is their number.
 """
 
+import bisect
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -55,7 +56,8 @@ def open_source(
       or path/CLASS/image), 'fashion_mnist' (the four IDX files) or 'digits'
       (inside scikit-learn).
     split: its name, with an optional slice: `train`, `test`, `train[:500]`,
-      `train[25022:]`, `train[:10%]`.
+      `train[25022:]`, `train[:10%]`; several one after another:
+      `train+validation`.
     name: the TFDS name, e.g. `imagenet2012` or `oxford_iiit_pet:4.0.0`.
     path: the TFDS data directory, or where the files lie; empty stands for
       the usual place where there is one.
@@ -69,6 +71,11 @@ def open_source(
   """
   if kind not in KINDS:
     raise UserError(f'no data source {kind!r}: {near_names(kind, KINDS)}')
+  if '+' in split:
+    parts = [
+      open_source(kind, s, name=name, path=path) for s in split.split('+')
+    ]
+    return ConcatenatedSource(parts, split)
   parse_split(split)
   if kind == 'tfds':
     # Its own module, so that no other source waits for TFDS to be imported.
@@ -80,6 +87,26 @@ def open_source(
   if kind == 'fashion_mnist':
     return _open_fashion_mnist(split, path)
   return _open_digits(split)
+
+
+class ConcatenatedSource:
+  """Several sources of the same classes, one after another."""
+
+  def __init__(self, parts: Sequence[Source], title: str):
+    self._parts, self._title = list(parts), title
+    self._ends = np.cumsum([len(part) for part in parts]).tolist()
+    self.class_names = parts[0].class_names
+
+  def __len__(self) -> int:
+    return self._ends[-1]
+
+  def __getitem__(self, index: int) -> Record:
+    number = bisect.bisect_right(self._ends, index)
+    part = self._parts[number]
+    return part[index - self._ends[number] + len(part)]
+
+  def __repr__(self) -> str:
+    return f'concatenated({self._title}, {len(self)} examples)'
 
 
 class ArraySource:

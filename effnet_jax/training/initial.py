@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from effnet_jax import errors, pretrained
@@ -29,7 +30,7 @@ def variables(
     config.init_from,
     config.model.name,
     num_classes=model.spec.num_classes,
-    new_head=config.init_head == 'new',
+    new_head=config.init_head != 'same',
     seed=config.seed,
   )
   differing = [
@@ -51,7 +52,11 @@ def variables(
       f'config.init_from={config.init_from} holds another network than '
       f'config.model ({config.model.name} with its overrides)'
     )
-  return efficientnet.on_device(weights.variables)
+  found = efficientnet.on_device(weights.variables)
+  if config.init_head == 'zero':
+    head = jax.tree.map(jnp.zeros_like, found['params']['classifier'])
+    found['params']['classifier'] = head
+  return found
 
 
 def _as_flag(value: Any) -> str:

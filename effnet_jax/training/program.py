@@ -80,8 +80,8 @@ def check_values(config: ConfigDict) -> None:
     (
       'init_head',
       config.init_head,
-      config.init_head in ('same', 'new'),
-      'same or new',
+      config.init_head in ('same', 'new', 'zero'),
+      'same, new or zero',
     ),
     (
       'checkpoint.keep',

@@ -64,6 +64,20 @@ def test_digits_slices_are_disjoint_and_named():
   assert repr(head) == 'digits(train, 100 examples)'
 
 
+def test_splits_follow_each_other():
+  both = open_source('digits', 'test[:30]+train[5:]')
+  test, train = open_source('digits', 'test'), open_source('digits', 'train')
+  assert len(both) == 30 + 1492
+  assert both[29]['name'] == 'test[29]' and both[30]['name'] == 'train[5]'
+  assert both[1521]['name'] == 'train[1496]'
+  assert (both[30]['image'] == train[5]['image']).all()
+  assert (both[0]['image'] == test[0]['image']).all()
+  assert both.class_names == train.class_names
+  with pytest.raises(IndexError):
+    both[1522]
+  assert 'did you mean test' in _message('digits', 'train+tset')
+
+
 def test_missing_sklearn_names_the_pip_line(monkeypatch):
   monkeypatch.setitem(sys.modules, 'sklearn.datasets', None)
   assert 'pip install scikit-learn' in _message('digits', 'test')

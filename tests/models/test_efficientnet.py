@@ -268,3 +268,33 @@ def test_no_randomness_in_evaluation():
   others = apply(images.at[1:].multiply(2), jax.random.key(0))
   np.testing.assert_array_equal(others[0], first[0])
   assert np.all(others[1:] != first[1:])
+
+
+def test_frozen_batch_norm_trains_as_it_evaluates():
+  model = efficientnet.build(_tiny(), frozen_bn=True)
+  rng = np.random.default_rng(0)
+  variables = efficientnet.init(model)
+  variables['batch_stats'] = jax.tree.map(
+    lambda x: jnp.asarray(rng.uniform(0.5, 2, x.shape), jnp.float32),
+    variables['batch_stats'],
+  )
+  images = jnp.asarray(rng.normal(size=(3, 8, 8, 3)), jnp.float32)
+
+  def training(params):
+    (logits, _), updated = model.apply(
+      {**variables, 'params': params},
+      images,
+      train=True,
+      mutable=['batch_stats'],
+    )
+    return (logits**2).sum(), (logits, updated['batch_stats'])
+
+  step = _jit(jax.value_and_grad(training, has_aux=True))
+  (_, (logits, statistics)), gradient = step(variables['params'])
+  expected, _ = model.apply(variables, images, train=False)
+  np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-5)
+  jax.tree.map(
+    np.testing.assert_array_equal, statistics, variables['batch_stats']
+  )
+  # Scale and bias still learn.
+  assert all(leaf.any() for leaf in jax.tree.leaves(gradient['head_bn']))

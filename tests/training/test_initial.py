@@ -90,6 +90,15 @@ def test_a_new_head_on_request(tmp_path, quickstart_spec):
   assert _equal(variables['batch_stats'], saved['batch_stats'])
 
 
+def test_a_head_of_zeros(tmp_path, quickstart_spec):
+  saved = _write(tmp_path, num_classes=7, **_like_quickstart(quickstart_spec))
+  variables = _variables(_config(init_from=str(tmp_path), init_head='zero'))
+  head = variables['params']['classifier']
+  assert head['kernel'].shape[-1] == 10
+  assert not any(leaf.any() for leaf in jax.tree.leaves(head))
+  assert _equal(variables['params']['head_conv'], saved['params']['head_conv'])
+
+
 def test_what_weights_were_trained_with_must_be_in_the_config(tmp_path):
   _write(tmp_path, padding='symmetric', bn_epsilon=1e-5, mean=(0.5, 0.4, 0.3))
   with pytest.raises(UserError) as caught:
@@ -117,5 +126,5 @@ def test_no_weights_there(tmp_path):
 
 
 def test_an_unknown_head():
-  with pytest.raises(UserError, match="init_head='fresh' must be same or new"):
+  with pytest.raises(UserError, match="'fresh' must be same, new or zero"):
     program.check_values(_config(init_head='fresh'))

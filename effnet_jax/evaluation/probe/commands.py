@@ -39,7 +39,7 @@ _EXAMPLES = """\
 examples:
   python -m effnet_jax probe --model lite0 --data photos
   python -m effnet_jax probe --model lite0 --data photos --resolution 160
-  python -m effnet_jax probe --weights runs/mine --train train,validation \\
+  python -m effnet_jax probe --weights runs/mine --train train+validation \\
     --test test --data tfds:oxford_flowers102
 
 --json gives model, weights, data, resolution, classes, images, unreadable,
@@ -54,7 +54,7 @@ def probe(argv: list[str]) -> None:
   classifiers.check_scikit_learn()
   _check_source(arguments.data)
   begun = time.perf_counter()
-  train = [_open(arguments, split) for split in _train_splits(arguments)]
+  train = [_open(arguments, _train_split(arguments))]
   test = [_open(arguments, arguments.test)] if arguments.test else []
   weights = model_arguments.read(arguments)
   parts = _embed(weights, [*train, *test], arguments)
@@ -90,7 +90,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
   add = functools.partial(_add, parser)
   add('--data', 'SOURCE', None, 'see above', required=True)
   add('--data-dir', 'DIR', '', 'where the data of a named source lie')
-  add('--train', 'SPLITS', '', "to learn from, e.g. 'train,val[:100]'")
+  add('--train', 'SPLIT', '', 'to learn from, e.g. train+validation')
   add('--test', 'SPLIT', '', 'to test on; without, folds of --train')
   add('--folds', 'N', 5, 'of cross-validation')
   add('--neighbours', 'K', 20, 'that vote')
@@ -118,15 +118,15 @@ def _add(parser, option, metavar, default, text, **rest):
   )
 
 
-def _train_splits(arguments: argparse.Namespace) -> list[str]:
+def _train_split(arguments: argparse.Namespace) -> str:
   if arguments.train:
-    return arguments.train.split(',')
+    return arguments.train
   kind = _kind(arguments.data)[0]
   if kind == 'folder' and not arguments.test:
     chosen = folder_source.choose_splits(arguments.data)
     if chosen.made:
-      return ['train', 'validation', 'test']
-  return ['train']
+      return 'train+validation+test'
+  return 'train'
 
 
 def _kind(data: str) -> tuple[str, str]:

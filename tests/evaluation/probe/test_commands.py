@@ -87,7 +87,7 @@ def test_one_split_against_another_is_what_one_computes(
   capsys, photos, weights
 ):
   folder, model, variables = weights
-  argv = ('--weights', folder, '--train', 'train,validation', '--test', 'test')
+  argv = ('--weights', folder, '--train', 'train+validation', '--test', 'test')
   result = json.loads(
     _run(capsys, '--data', photos, *argv, '--neighbours', 99, '--json')
   )
