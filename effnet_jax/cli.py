@@ -42,6 +42,10 @@ COMMANDS = {
     'effnet_jax.weights.export.commands',
     'write a network for another runtime: StableHLO, ONNX, TensorFlow',
   ),
+  'sweep': (
+    'effnet_jax.sweep.commands',
+    'run an ablation: variants of a config by seeds',
+  ),
   'compile-check': (
     'effnet_jax.analysis.commands',
     'compile training for a TPU pod or the devices here: fits? fast?',

@@ -68,6 +68,7 @@ LAYERS = (
     'weights.export',
     'search',
     'analysis',
+    'sweep',
     'flags',
     'arguments',
     'model_arguments',
