@@ -29,6 +29,7 @@ from effnet_jax.data.readers import (
   Batch,
   EvalReader,
   TrainReader,
+  Transform,
 )
 from effnet_jax.data.sources import Source
 from effnet_jax.errors import UserError
@@ -107,6 +108,7 @@ def eval_batches(
   process_count: int = 1,
   workers: int = 0,
   max_bad_fraction: float = 0.0,
+  transform: Transform | None = None,
 ) -> 'EvalBatches':
   """Every example of the source once, over all processes, in order.
 
@@ -122,6 +124,8 @@ def eval_batches(
     workers: worker processes; 0 reads by threads of this process.
     max_bad_fraction: share of the source that may be undecodable; such an
       example is masked out, and logged.
+    transform: (index in the source, uint8 [s, s, 3]) -> uint8 [s, s, 3], after
+      the crop. It must be picklable where there are workers.
 
   Returns:
     An iterable, as often as wanted, of {'image': uint8 [b, s, s, 3], 'label':
@@ -137,6 +141,7 @@ def eval_batches(
     batch_size=batch_size,
     process_index=process_index,
     process_count=process_count,
+    transform=transform,
   )
   return EvalBatches(reader, workers, max_bad_fraction)
 
