@@ -13,6 +13,7 @@ otherwise be most of the work at small sizes. What is read ahead is bounded in
 bytes, however large the batches and however many the workers (running.py).
 """
 
+import copy
 import dataclasses
 import sys
 from collections.abc import Iterator
@@ -108,7 +109,6 @@ def eval_batches(
   process_count: int = 1,
   workers: int = 0,
   max_bad_fraction: float = 0.0,
-  transform: Transform | None = None,
 ) -> 'EvalBatches':
   """Every example of the source once, over all processes, in order.
 
@@ -124,8 +124,6 @@ def eval_batches(
     workers: worker processes; 0 reads by threads of this process.
     max_bad_fraction: share of the source that may be undecodable; such an
       example is masked out, and logged.
-    transform: (index in the source, uint8 [s, s, 3]) -> uint8 [s, s, 3], after
-      the crop. It must be picklable where there are workers.
 
   Returns:
     An iterable, as often as wanted, of {'image': uint8 [b, s, s, 3], 'label':
@@ -141,7 +139,6 @@ def eval_batches(
     batch_size=batch_size,
     process_index=process_index,
     process_count=process_count,
-    transform=transform,
   )
   return EvalBatches(reader, workers, max_bad_fraction)
 
@@ -223,6 +220,17 @@ class EvalBatches:
 
   def __len__(self) -> int:
     return -(-len(self._reader.source) // self._reader.global_batch)
+
+  def transformed(self, transform: Transform) -> 'EvalBatches':
+    """Returns the batches with every image changed, after its crop.
+
+    Args:
+      transform: (index in the source, uint8 [s, s, 3]) -> uint8 [s, s, 3]. It
+        must be picklable where there are workers.
+    """
+    changed = copy.copy(self)  # one account of bad examples: each logged once
+    changed._reader = dataclasses.replace(self._reader, transform=transform)
+    return changed
 
   def __iter__(self) -> Iterator[Batch]:
     batches = running.batches(self._reader, len(self), self._workers)

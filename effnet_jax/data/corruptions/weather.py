@@ -69,15 +69,16 @@ def _frost_picture(number: int, side: int) -> np.ndarray:
   rng = np.random.default_rng(number)
   film = fields.plasma(rng, side, 1.5)
   ice = np.zeros((side, side), np.float32)
-  for angle in rng.uniform(0, 360, 8):
-    seeds = rng.random((side, side)) < 0.004
-    seeds = np.where(seeds, rng.uniform(0.3, 1, seeds.shape), 0)
+  for angle in rng.uniform(0, 360, 12):
+    seeds = rng.random((side, side)) < 0.002
+    seeds = np.where(seeds, rng.uniform(0.4, 1, seeds.shape), 0)
     needles = fields.motion_blur(seeds, rng.uniform(8, 24), 14, angle)
+    needles = cv2.GaussianBlur(needles, (3, 3), 0.8)
     ice = np.maximum(ice, needles / max(needles.max(), 1e-6))
-  # Frost grows in patches, thickest at what is called its ridges.
-  ridges = 1 - np.abs(2 * fields.plasma(rng, side, 1.4) - 1)
-  grown = 0.35 * film + ice * (0.2 + 0.6 * film) + 0.35 * ridges**4
-  tint = np.array([0.84, 0.93, 1.0]) * 0.9
+  # Ice is thickest along what is called the ridges of a fractal.
+  ridges = 1 - np.abs(2 * fields.plasma(rng, side, 1.45) - 1)
+  grown = 0.3 * film + 0.9 * ice**0.7 * film + 0.75 * ridges**6
+  tint = np.array([0.84, 0.93, 1.0])
   return fields.to_bytes(grown[..., None] * tint + 0.05)
 
 
