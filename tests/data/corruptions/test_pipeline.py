@@ -1,4 +1,4 @@
-"""Corruptions as a transform: any size, and the same however images are read."""
+"""Corruptions as a transform: any size, the same however images are read."""
 
 import pickle
 
@@ -100,6 +100,21 @@ def test_neither_batches_nor_workers_change_an_image(workers, batch):
     image = eval_image(image, Preprocess(16))
     assert np.array_equal(plain[index], image)
     assert np.array_equal(found[index], transform(index, image))
+
+
+def test_what_is_broken_is_logged_once(broken, warned):
+  batches = eval_batches(
+    broken, Preprocess(16), batch_size=4, max_bad_fraction=1
+  )
+  for severity in (1, 2):
+    found = list(batches.transformed(Corruption('fog', severity)))
+    mask = np.concatenate([b['mask'] for b in found])
+    names = [broken[i]['name'] for i in range(len(broken))]
+    whole = [not name.endswith(('3.png', '7.png')) for name in names]
+    assert mask[: len(names)].tolist() == whole and not all(whole)
+    images = np.concatenate([b['image'] for b in found])
+    assert not images[mask == 0].any()
+  assert len(warned) == len(whole) - sum(whole)
 
 
 def test_it_travels_and_refuses_what_is_not():
