@@ -61,6 +61,7 @@ def config(photos, saved):
   config.duration = '20 steps'
   config.batch_size = 8
   config.init_from = str(saved)
+  config.init_head = 'new'  # of a head of zeros the first gradients are 0
   config.early_stop = 2
   config.freeze = 'stem|blocks_0|head_bn/bias'
   config.model.name = 'micro'
