@@ -13,6 +13,7 @@ otherwise be most of the work at small sizes. What is read ahead is bounded in
 bytes, however large the batches and however many the workers (running.py).
 """
 
+import copy
 import dataclasses
 import sys
 from collections.abc import Iterator
@@ -29,6 +30,7 @@ from effnet_jax.data.readers import (
   Batch,
   EvalReader,
   TrainReader,
+  Transform,
 )
 from effnet_jax.data.sources import Source
 from effnet_jax.errors import UserError
@@ -218,6 +220,17 @@ class EvalBatches:
 
   def __len__(self) -> int:
     return -(-len(self._reader.source) // self._reader.global_batch)
+
+  def transformed(self, transform: Transform) -> 'EvalBatches':
+    """Returns the batches with every image changed, after its crop.
+
+    Args:
+      transform: (index in the source, uint8 [s, s, 3]) -> uint8 [s, s, 3]. It
+        must be picklable where there are workers.
+    """
+    changed = copy.copy(self)  # one account of bad examples: each logged once
+    changed._reader = dataclasses.replace(self._reader, transform=transform)
+    return changed
 
   def __iter__(self) -> Iterator[Batch]:
     batches = running.batches(self._reader, len(self), self._workers)

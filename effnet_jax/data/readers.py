@@ -26,6 +26,7 @@ from effnet_jax.errors import UserError
 Batch = dict[str, np.ndarray]
 BadList = list[tuple[str, str]]  # (name, reason)
 Augment = Callable[[np.random.Generator, np.ndarray], np.ndarray]
+Transform = Callable[[int, np.ndarray], np.ndarray]
 Allocate = Callable[[tuple[int, ...], type], np.ndarray]
 
 
@@ -147,6 +148,8 @@ class TrainReader(Reader):
 class EvalReader(Reader):
   """Evaluation batches: in order, centre crops, padded, with a mask."""
 
+  transform: Transform | None = None
+
   def empty(self, count: int, allocate: Allocate = np.empty) -> Batch:
     batch = super().empty(count, allocate)
     return {**batch, 'mask': np.empty(count, np.float32)}
@@ -163,7 +166,10 @@ class EvalReader(Reader):
       except DecodeError as error:
         bad.append((error.name, error.reason))
         continue
-      piece['image'][row] = eval_image(image, self.preprocess)
+      image = eval_image(image, self.preprocess)
+      if self.transform is not None:
+        image = self.transform(position, image)
+      piece['image'][row] = image
       piece['label'][row] = record['label']
       piece['mask'][row] = 1
     return bad

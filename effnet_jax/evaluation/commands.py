@@ -2,27 +2,23 @@
 
 import argparse
 import dataclasses
-import functools
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from effnet_jax import model_arguments
 from effnet_jax.arguments import ArgumentParser
-from effnet_jax.data import pipeline
-from effnet_jax.data.preprocess import Preprocess
-from effnet_jax.errors import UserError
-from effnet_jax.evaluation import accuracy, attacked, hits, label_sets
+from effnet_jax.evaluation import (
+  attacked,
+  label_sets,
+  robustness,
+  robustness_options,
+)
 from effnet_jax.evaluation.known import known_results
-from effnet_jax.evaluation.label_sets import Batch, LabelSet
-from effnet_jax.models import efficientnet
-from effnet_jax.models.normalize import normalize
+from effnet_jax.evaluation.measuring import Measurement
 from effnet_jax.models.published import Result
 from effnet_jax.progress import progress
-from effnet_jax.training import parallel
-from effnet_jax.training.attack import Attack
-from effnet_jax.weights.load import Weights
 
 _DESCRIPTION = """\
 Measures top-1 and top-5 accuracy with the weights' own preprocessing, every
@@ -41,7 +37,8 @@ set that TFDS has prepared as ArrayRecord:
   imagenet_r     ImageNet-R, likewise
 What is missing ends in the command that prepares it."""
 
-_EXAMPLES = """\
+_EXAMPLES = (
+  """\
 examples:
   python -m effnet_jax evaluate --model lite0 --data imagenet
   python -m effnet_jax evaluate --data imagenet --batch 256 \\
@@ -49,17 +46,28 @@ examples:
   python -m effnet_jax evaluate --weights runs/mine --data photos/test
   python -m effnet_jax evaluate --model lite0 --data imagenet-a/ --restrict
   python -m effnet_jax evaluate --weights runs/mine --data photos --attack 1
+  python -m effnet_jax evaluate --model lite0 --data imagenet --corruptions
+  python -m effnet_jax evaluate --weights runs/mine --data photos/test \\
+    --corruptions fog,snow --severities 3 --figure corruptions.png
+
+"""
+  + robustness_options.HELP
+  + """
 
 --json gives model, weights, data, resolution, resampling, classes (that the
 network may choose among), images (that count), unlabelled and unreadable (that
 do not), top1 and top5 in per cent, seconds, and known: a list of {top1, top5,
 source, kind, weights, resolution, note}; with --attack also attack: {epsilon,
-steps, step_size, top1, top5}."""
+steps, step_size, top1, top5}; with --corruptions also corruptions: {kinds:
+{KIND: {errors: {SEVERITY: per cent}, error, ce}}, error, mce,
+mce_without_frost, scaled, notes}."""
+)
 
 
 def evaluate(argv: list[str]) -> None:
   """Prints the accuracy, or JSON."""
   arguments = _parse(argv)
+  kinds, severities = robustness_options.parsed(arguments)
   label_sets.check_name(arguments.data)
   weights = model_arguments.read(arguments)
   label_set = label_sets.open_label_set(
@@ -72,7 +80,10 @@ def evaluate(argv: list[str]) -> None:
     restrict=arguments.restrict,
   )
   begun = time.perf_counter()
-  means, read = _measure(weights, label_set, arguments.batch, arguments.workers)
+  measured = (weights, label_set, arguments.batch, arguments.workers)
+  measurement = Measurement(*measured)
+  with progress(len(label_set.source), 'evaluating') as advance:
+    means, read = measurement(advance)
   source = model_arguments.source(arguments)
   spec, images = weights.spec, int(means['examples'])
   known = known_results(
@@ -95,14 +106,17 @@ def evaluate(argv: list[str]) -> None:
   }
   if arguments.attack is not None:
     attack = attacked.attack_of(arguments.attack, arguments.attack_steps)
-    means, _ = _measure(
-      weights, label_set, arguments.batch, arguments.workers, attack
-    )
+    with progress(len(label_set.source), 'attacking') as advance:
+      means, _ = Measurement(*measured, attack)(advance)
     result['attack'] = {
       **dataclasses.asdict(attack),
       'top1': 100 * means['top1'],
       'top5': 100 * means['top5'],
     }
+  if kinds:
+    result['corruptions'] = robustness_options.run(
+      arguments, measurement, result, kinds, severities
+    )
   print(json.dumps(result, indent=2) if arguments.json else _text(result))
 
 
@@ -166,6 +180,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     default=10,
     help='of 2.5 EPSILON / N each (default: %(default)s)',
   )
+  robustness_options.add(parser)
   add('--json', action='store_true', help='an object, see below')
   arguments = parser.parse_args(argv)
   for option, lowest in (
@@ -176,54 +191,6 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     if value is not None and value < lowest:
       parser.error(f'--{option} must be {lowest} or more')
   return arguments
-
-
-def _measure(
-  weights: Weights,
-  label_set: LabelSet,
-  batch_size: int,
-  workers: int,
-  attack: Attack | None = None,
-) -> tuple[dict[str, float], int]:
-  """Returns the accuracy, in 0..1, and how many images could be read."""
-  spec, model = weights.spec, efficientnet.build(weights.spec)
-  devices = parallel.devices_or_all(None)
-  to_input = functools.partial(normalize, spec=spec)
-  step = hits.eval_step(model.apply, to_input, label_set.ranked)
-  if attack is not None:
-    step = attacked.eval_step(model.apply, to_input, label_set.ranked, attack)
-  total = len(label_set.source)
-  batch_size = min(batch_size, total)
-  batches = pipeline.eval_batches(
-    label_set.source,
-    Preprocess.of(spec),
-    batch_size=-(-batch_size // len(devices)) * len(devices),
-    workers=workers,
-    max_bad_fraction=1,  # left out with a warning, and counted
-  )
-  read = 0
-
-  def placed(advance) -> Iterator[Any]:
-    nonlocal read
-    for number, batch in enumerate(batches):
-      read += int(batch['mask'].sum())
-      size = len(batch['mask'])
-      yield parallel.shard(_completed(batch, label_set), devices)
-      advance(min(size, total - number * size))  # the last is padded
-
-  with progress(total, 'attacking' if attack else 'evaluating') as advance:
-    means = accuracy.evaluate(
-      parallel.pmap_eval(step, devices),
-      {'': parallel.replicate(weights.variables, devices)},
-      placed(advance),
-    )
-  if not means['examples']:
-    raise UserError(f'no image of {label_set.title} could be used')
-  return means, read
-
-
-def _completed(batch: Batch, label_set: LabelSet) -> Batch:
-  return label_set.complete(batch) if label_set.complete else batch
 
 
 def _known_fields(result: Result) -> dict[str, Any]:
@@ -260,4 +227,6 @@ def _text(result: dict[str, Any]) -> str:
       f'known: top-1 {known["top1"]:.3f} %{top5}{size}, {known["kind"]} by '
       f'{known["source"]}{note}'
     )
+  if 'corruptions' in result:
+    lines.append(robustness.text(result['corruptions']))
   return '\n'.join(lines)

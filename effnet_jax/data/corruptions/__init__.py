@@ -1,0 +1,1 @@
+"""ImageNet-C's fifteen corruptions (Hendrycks and Dietterich 2019)."""
