@@ -122,7 +122,9 @@ def text(result: dict[str, Any]) -> str:
   if result['mce'] is not None:
     lines.append(f"mCE {result['mce']:.1f} (per cent of AlexNet's), 15 kinds")
   if result['mce_without_frost'] is not None:
-    lines.append(f'mCE {result["mce_without_frost"]:.1f}, 14, without frost')
+    lines.append(
+      f'mCE {result["mce_without_frost"]:.1f}, without frost: 14 kinds'
+    )
   if result['scaled']:
     lines.append('note: lengths in pixels scaled by (side) / 224')
   return '\n'.join(lines + [f'note: {note}' for note in result['notes']])

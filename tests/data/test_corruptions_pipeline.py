@@ -1,4 +1,4 @@
-"""Corruptions as a transform: any size, and the same however images are read."""
+"""Corruptions as a transform: any size, the same however images are read."""
 
 import pickle
 
