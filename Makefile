@@ -7,13 +7,14 @@ BIN := $(VENV)/bin
 PARITY := .venv-parity
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test check lint format parity clean
+.PHONY: help quickstart test check lint format parity soak clean
 
 help:
 	@echo 'make quickstart  train micro on real digits (about a minute on 2 cores)'
 	@echo 'make test        lint, then the test suite (make check is the same)'
 	@echo 'make lint        ruff (lint and format) and types'
 	@echo 'make format      format the code'
+	@echo 'make soak        the tests that take long, some minutes'
 	@echo 'make parity      against timm, torchvision, Keras and the runtimes of'
 	@echo '                 exports: hours, 10 GB; goes on where it stopped'
 	@echo 'make clean       remove $(VENV) and caches; runs/ stays'
@@ -33,6 +34,9 @@ check: test
 
 test: lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+soak: $(VENV)/.dev
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m soak
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -31,7 +31,7 @@ import reports
 ROOT = Path(__file__).resolve().parents[1]
 FOLDS = 5
 METHODS = ('probe', 'finetune', 'scratch')
-RESOLUTION = 192
+RESOLUTION = 160
 ANIMALS = {'birds': 'bird', 'mammals': 'mammal'}
 OTHER_ANIMALS = {'amphibians', 'fish', 'insects', 'lizards', 'marsupials'}
 OTHER_ANIMALS |= {'shellfish'}
@@ -41,6 +41,7 @@ FROM_SCRATCH = (
   '--config.init_from=',
   '--config.init_head=same',
   '--config.optimizer.group_rates=',
+  '--config.model.frozen_bn=false',
   '--config.schedule.learning_rate=0.4',
 )
 

@@ -132,7 +132,6 @@ def large_batch(config: ConfigDict) -> None:
   autoaugment(config)
   config.batch_size = 65_536 if b5 else 32_768
   config.optimizer.name = 'lars'
-  config.optimizer.epsilon = 0.0
   config.optimizer.decay_mask = 'kernels'
   config.schedule.learning_rate = 0.081 if b5 else 0.118
   config.schedule.warmup = '43 epochs' if b5 else '50 epochs'

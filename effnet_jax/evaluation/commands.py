@@ -2,7 +2,6 @@
 
 import argparse
 import dataclasses
-import functools
 import json
 import time
 from collections.abc import Sequence
@@ -10,25 +9,16 @@ from typing import Any
 
 from effnet_jax import model_arguments
 from effnet_jax.arguments import ArgumentParser
-from effnet_jax.data import class_names, pipeline
-from effnet_jax.data.preprocess import Preprocess
 from effnet_jax.evaluation import (
   attacked,
-  hits,
   label_sets,
   robustness,
   robustness_options,
 )
 from effnet_jax.evaluation.known import known_results
-from effnet_jax.evaluation.label_sets import LabelSet
 from effnet_jax.evaluation.measuring import Measurement
-from effnet_jax.models import efficientnet
-from effnet_jax.models.normalize import normalize
 from effnet_jax.models.published import Result
 from effnet_jax.progress import progress
-from effnet_jax.training import parallel
-from effnet_jax.training.attack import Attack
-from effnet_jax.weights.load import Weights
 
 _DESCRIPTION = """\
 Measures top-1 and top-5 accuracy with the weights' own preprocessing, every
@@ -91,7 +81,7 @@ def evaluate(argv: list[str]) -> None:
   )
   begun = time.perf_counter()
   measured = (weights, label_set, arguments.batch, arguments.workers)
-  measurement = _measurement(*measured)
+  measurement = Measurement(*measured)
   with progress(len(label_set.source), 'evaluating') as advance:
     means, read = measurement(advance)
   source = model_arguments.source(arguments)
@@ -117,7 +107,7 @@ def evaluate(argv: list[str]) -> None:
   if arguments.attack is not None:
     attack = attacked.attack_of(arguments.attack, arguments.attack_steps)
     with progress(len(label_set.source), 'attacking') as advance:
-      means, _ = _measurement(*measured, attack)(advance)
+      means, _ = Measurement(*measured, attack)(advance)
     result['attack'] = {
       **dataclasses.asdict(attack),
       'top1': 100 * means['top1'],
@@ -201,40 +191,6 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     if value is not None and value < lowest:
       parser.error(f'--{option} must be {lowest} or more')
   return arguments
-
-
-def _measurement(
-  weights: Weights,
-  label_set: LabelSet,
-  batch_size: int,
-  workers: int,
-  attack: Attack | None = None,
-) -> Measurement:
-  spec, model = weights.spec, efficientnet.build(weights.spec)
-  devices = parallel.devices_or_all(None)
-  to_input = functools.partial(normalize, spec=spec)
-  step = hits.eval_step(model.apply, to_input, label_set.ranked)
-  if attack is not None:
-    step = attacked.eval_step(model.apply, to_input, label_set.ranked, attack)
-  offset = class_names.imagenet_offset(spec.num_classes, weights.class_names)
-  preprocess = Preprocess.of(spec)
-  batch_size = min(batch_size, len(label_set.source))
-  batches = pipeline.eval_batches(
-    label_set.source,
-    preprocess,
-    batch_size=-(-batch_size // len(devices)) * len(devices),
-    workers=workers,
-    max_bad_fraction=1,  # left out with a warning, and counted
-  )
-  return Measurement(
-    label_set=label_set,
-    imagenet=offset is not None and label_set.ranked.sum() == 1000,
-    preprocess=preprocess,
-    batches=batches,
-    step=parallel.pmap_eval(step, devices),
-    variables=parallel.replicate(weights.variables, devices),
-    place=lambda batch: parallel.shard(batch, devices),
-  )
 
 
 def _known_fields(result: Result) -> dict[str, Any]:

@@ -27,6 +27,7 @@ def _run(*arguments):
   )
 
 
+@pytest.mark.soak
 def test_it_measures_and_goes_on_where_it_stopped(tmp_path):
   out = tmp_path / 'gpu.json'
   tiny = ('--device', 'cpu', '--small', '--out', str(out), '--windows', '2')

@@ -160,6 +160,7 @@ def test_the_published_recipe(name, resolution):
   }
 
 
+@pytest.mark.soak
 def test_the_step_of_b0_traces_in_bfloat16():
   config, built = _built('b0')
   before = jax.eval_shape(built.init)

@@ -181,6 +181,7 @@ def test_killed_and_terminated_runs_resume_to_the_same_weights(tmp_path):
   ]
 
 
+@pytest.mark.soak
 def test_a_folder_of_images_trains(tmp_path):
   rng = np.random.default_rng(0)
   for split, count in (('train', 12), ('test', 5)):

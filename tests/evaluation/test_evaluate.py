@@ -216,6 +216,8 @@ def test_help_names_every_label_set(capsys):
     (['--data', '.', '--batch', '0'], '--batch must be 1 or more'),
     (['--data', '.', '--limit', '0'], '--limit must be 1 or more'),
     (['--data', '.', '--workers', '-1'], '--workers must be 0 or more'),
+    (['--data', '.', '--attack', '-1'], '--attack must be 0 or more'),
+    (['--data', '.', '--attack-steps', '0'], '--attack-steps must be 1 or'),
   ],
 )
 def test_mistakes_end_in_one_line(capsys, argv, message):

@@ -180,6 +180,7 @@ def _photos_with_discs(count, side, seed):
   return np.stack(images), np.stack(masks)
 
 
+@pytest.mark.soak
 def test_a_segmentation_head_learns_on_the_pyramid():
   side = 32
   model = efficientnet.build(variants.get_spec('micro'))

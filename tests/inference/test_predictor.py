@@ -238,6 +238,7 @@ def test_unknown_dtype(tiny):
     predictor(*tiny, dtype='bfloat1')
 
 
+@pytest.mark.soak
 def test_the_gradient_is_that_of_the_network():
   """Of saliency maps and attacks; CPU's forms of operations have their own."""
   model = efficientnet.build(_shallow(variants.get_spec('b0')))

@@ -50,6 +50,7 @@ def micro_losses():
   return {f: compiled(f) for f in ('grouped', 'shifted')}, variables['params']
 
 
+@pytest.mark.soak
 def test_formulations_agree_on_a_whole_network(micro_losses):
   losses, params = micro_losses
   loss, grads = losses['grouped'](params)

@@ -102,6 +102,7 @@ def test_an_unknown_value_is_named():
     _network('blocks')
 
 
+@pytest.mark.soak
 def test_no_more_is_allocated_on_cpu():
   """By the account of XLA on CPU, which drops the barriers of JAX's own."""
   images = jax.ShapeDtypeStruct((8, 48, 48, 3), jnp.float32)

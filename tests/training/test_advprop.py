@@ -152,6 +152,7 @@ def test_what_is_loaded_is_the_plain_network(trained):
     assert not np.array_equal(scale(tree), np.ones_like(scale(tree)))
 
 
+@pytest.mark.soak
 def test_a_resumed_run_is_the_same(trained, tmp_path):
   _, state, history = trained
   config = _config(tmp_path)

@@ -122,6 +122,7 @@ def train(monkeypatch, careless=lambda state, metrics: None):
   config = types.SimpleNamespace(
     seed=0,
     batch_size=2,
+    early_stop=None,
     to_dict=dict,
     log=types.SimpleNamespace(every=LOG),
     checkpoint=types.SimpleNamespace(every=SAVE),
@@ -139,7 +140,7 @@ def train(monkeypatch, careless=lambda state, metrics: None):
   data = types.SimpleNamespace(
     train_batches=lambda start, stage: Batches(), class_names=list
   )
-  run = {'data': None, 'window': {}, 'seconds': 0.0}
+  run = {'history': [], 'data': None, 'window': {}, 'seconds': 0.0}
   monkeypatch.setattr(parallel, 'shard', shard)
   evaluated = {'examples': 1.0, 'top1': 1.0, 'top1_ema': 1.0}
 

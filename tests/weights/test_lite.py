@@ -41,7 +41,15 @@ def _photos():
   return photos
 
 
-@pytest.mark.parametrize('name', ['lite0', 'lite1', 'lite2'])
+@pytest.mark.parametrize(
+  'name',
+  [
+    'lite0',
+    *(
+      pytest.param(name, marks=pytest.mark.soak) for name in ('lite1', 'lite2')
+    ),
+  ],
+)
 def test_real_weights(name):
   model, variables = effnet_jax.create_model(name, pretrained=name)
   spec = model.spec
