@@ -1,4 +1,4 @@
-"""Your own images, from pretrained weights: minutes on a laptop.
+"""Your own images, from pretrained weights.
 
     python train.py --config=configs/finetune.py --workdir=W \\
       --config.data.source=folder --config.data.path=DIR
@@ -25,7 +25,7 @@ What one turns (every key stands in configs/base.py):
     --config.data.flip=false                      where left is not right
     --config.data.augment=''                      no change of colour or form
 
-Measured here: see benchmarks/stamps.py.
+Measured here: nothing yet; benchmarks/stamps.py is to.
 """
 
 from ml_collections import ConfigDict
