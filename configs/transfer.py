@@ -15,7 +15,7 @@ What was published: the settings are ImageNet's with a quarter of the learning
 rate, images enlarged to the network's native size (an author, on GitHub); they
 are borrowed from Kornblith et al. 2019 (paper). What was not: batch size,
 length, schedule, weight decay, augmentation and the new head's beginning. So
-the batch of 256 and the 20,000 steps here are second-hand, not checked; the cosine,
+the batch of 256 and the 20,000 steps are second-hand, not checked; the cosine,
 the share of the image that a crop takes and the head of zeros are ours. Others
 who tried reached 85 to 86 % on CIFAR-100 with B0 instead of 88.1.
 
