@@ -51,12 +51,12 @@ def sharpness(image, factor):
 
 
 def posterize(image, bits):
-  shift = tf.cast(8 - bits, tf.uint8)
+  shift = 8 - bits  # TensorFlow makes a uint8 of it, and then 7 at the most
   return tf.bitwise.left_shift(tf.bitwise.right_shift(image, shift), shift)
 
 
 def solarize(image, threshold):
-  threshold = tf.saturate_cast(threshold, tf.uint8)
+  # TensorFlow makes a uint8 of the threshold, modulo 256.
   return tf.where(image < threshold, image, 255 - image)
 
 
@@ -117,7 +117,7 @@ def transform(image, matrix):
 
 
 def rotate(image, degrees):
-  radians = degrees * (math.pi / 180.0)
+  radians = tf.convert_to_tensor(degrees, tf.float32) * (math.pi / 180.0)
   cos, sin = tf.cos(radians), tf.sin(radians)
   h, w = (tf.cast(tf.shape(image)[i], tf.float32) - 1.0 for i in (0, 1))
   x = (w - (cos * w - sin * h)) / 2.0

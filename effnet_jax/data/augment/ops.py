@@ -11,13 +11,10 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from effnet_jax.data.augment.nearest import affine
+from effnet_jax.data.augment.compiled import affine, blend, grey, smooth
 
 FILL = 128  # of what comes in from outside, and of cutout
 
-# tf.image.rgb_to_grayscale, and its way back from 0..1 to uint8.
-_GREY = np.array([0.2989, 0.587, 0.114], np.float32)
-_SMOOTH = np.array([[1, 1, 1], [1, 5, 1], [1, 1, 1]], np.float32)  # of 13
 _VALUES = np.arange(256, dtype=np.uint8)
 
 
@@ -70,8 +67,12 @@ def posterize(image: np.ndarray, bits: int) -> np.ndarray:
 
 
 def solarize(image: np.ndarray, threshold: int) -> np.ndarray:
-  """Inverts what is `threshold` or brighter; 256 counts as 255."""
-  inverted = _VALUES >= min(threshold, 255)
+  """Inverts what is `threshold` or brighter.
+
+  Modulo 256, as TensorFlow makes a uint8 of it: 256, the published level 10,
+  inverts all.
+  """
+  inverted = _VALUES >= threshold % 256
   return cv2.LUT(image, np.where(inverted, 255 - _VALUES, _VALUES))
 
 
@@ -110,25 +111,16 @@ def color(image: np.ndarray, factor: float) -> np.ndarray:
 
 
 def sharpness(image: np.ndarray, factor: float) -> np.ndarray:
-  """Blends with a smoothed image; the outermost pixels stay.
-
-  In whole numbers: where TensorFlow's floating-point sum falls just short of
-  one, it truncates to the value below.
-  """
-  if min(image.shape[:2]) < 3:
-    return image
-  smooth = image.copy()
-  smooth[1:-1, 1:-1] = (cv2.filter2D(image, cv2.CV_16S, _SMOOTH) // 13)[
-    1:-1, 1:-1
-  ]
-  return _blend(smooth, image, factor)
+  """Blends with a smoothed image; the outermost pixels stay."""
+  return _blend(smooth(image), image, factor)
 
 
 def rotate(image: np.ndarray, degrees: float) -> np.ndarray:
   """Turns about the centre, counter-clockwise for positive degrees."""
   height, width = image.shape[:2]
-  radians = np.float32(degrees * np.pi / 180)
-  cos, sin = np.cos(radians), np.sin(radians)
+  radians = float(np.float32(degrees) * np.float32(np.pi / 180))
+  # Not numpy's float32 ones, which differ from machine to machine.
+  cos, sin = np.float32(np.cos(radians)), np.float32(np.sin(radians))
   h, w = np.float32(height - 1), np.float32(width - 1)
   x = (w - (cos * w - sin * h)) / np.float32(2)
   y = (h - (sin * w + cos * h)) / np.float32(2)
@@ -163,12 +155,6 @@ def cutout(image: np.ndarray, half: int, center: tuple[int, int]) -> np.ndarray:
   return result
 
 
-def grey(image: np.ndarray) -> np.ndarray:
-  """Returns [h, w] as tf.image.rgb_to_grayscale rounds it (down)."""
-  scaled = cv2.transform(image.astype(np.float32), _GREY[None])
-  return (scaled * np.float32(255.5 / 255)).astype(np.uint8)
-
-
 def _by_channel(
   image: np.ndarray, table: Callable[[np.ndarray], np.ndarray]
 ) -> np.ndarray:
@@ -184,6 +170,4 @@ def _blend(
     return degenerate
   if factor == 1:
     return image
-  start = degenerate.astype(np.float32)
-  blended = start + np.float32(factor) * (image.astype(np.float32) - start)
-  return np.clip(blended, 0, 255, out=blended).astype(np.uint8)
+  return blend(degenerate, np.ascontiguousarray(image), factor)

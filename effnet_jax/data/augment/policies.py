@@ -110,17 +110,20 @@ class TrivialAugment:
 
   def __call__(self, rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
     name = _TRIVIAL[rng.integers(len(_TRIVIAL))]
-    strength = rng.integers(_BINS) / (_BINS - 1)
+    step = int(rng.integers(_BINS))
+    strength = step / (_BINS - 1)
     sign = -1 if rng.random() < 0.5 else 1
     if name == 'identity':
       return image
     operation = getattr(ops, name)
     if name in _TRIVIAL_SIGNED:
-      return operation(image, sign * strength * _TRIVIAL_SIGNED[name])
+      amount = strength * _TRIVIAL_SIGNED[name]
+      whole = name.startswith('translate')  # pixels, as torchvision's
+      return operation(image, sign * (int(amount) if whole else amount))
     if name in _TRIVIAL_ENHANCED:
       return operation(image, 1 + sign * strength * 0.99)
     if name == 'posterize':
       return operation(image, 8 - round(6 * strength))
     if name == 'solarize':
-      return operation(image, int(255 - 255 * strength))
+      return operation(image, -(-255 * (_BINS - 1 - step) // (_BINS - 1)))
     return operation(image)

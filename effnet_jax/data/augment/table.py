@@ -22,9 +22,10 @@ class Scale:
     translate: pixels; 250 in AutoAugment, 100 in RandAugment.
     cutout: half the side of the square, pixels; 100 and 40.
     increasing: posterize and solarize grow stronger with the level, not weaker
-      as published; color, contrast, brightness and sharpness move away from the
-      image, up or down, by .9 at level 10 (published: from .1 to 1.9 times,
-      the image itself at 5).
+      as published (where solarize's threshold, level / 10 * 256, starts anew
+      from 0 at level 10); color, contrast, brightness and sharpness move away
+      from the image, up or down, by .9 at level 10 (published: from .1 to 1.9
+      times, the image itself at 5).
   """
 
   translate: float = 100
@@ -81,6 +82,8 @@ def _solarize(rng, image, level, scale):
   threshold = int(level / _MAX_LEVEL * 256)
   if scale.increasing:
     threshold = max(256 - threshold, 0)
+    if threshold == 256:
+      return image
   return ops.solarize(image, threshold)
 
 

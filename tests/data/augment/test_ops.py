@@ -9,7 +9,7 @@ import pytest
 import skimage.data
 from PIL import Image, ImageEnhance, ImageOps
 
-from effnet_jax.data.augment import ops, table
+from effnet_jax.data.augment import compiled, ops, table
 
 FACTORS = (0.1, 0.46, 1.0, 1.72, 1.9, 5.14)  # 5.14: level 28
 
@@ -48,10 +48,13 @@ def test_solarizing_is_pillows(photo, threshold):
   assert np.array_equal(ops.solarize(photo, threshold), expected)
 
 
-def test_a_threshold_beyond_255_is_255():
-  image = np.array([[[0, 254, 255]]], np.uint8)
-  assert ops.solarize(image, 256).tolist() == [[[0, 254, 0]]]
-  assert ops.solarize(image, 716).tolist() == [[[0, 254, 0]]]
+def test_a_threshold_beyond_255_starts_anew():
+  image = np.array([[[0, 178, 179], [203, 204, 255]]], np.uint8)
+  inverted = [[[255, 77, 76], [52, 51, 0]]]
+  assert ops.solarize(image, 256).tolist() == inverted  # level 10: 0
+  # Level 17 is 435, which is 179; level 28 is 716, 204.
+  assert ops.solarize(image, 435).tolist() == [[[0, 178, 76], [52, 51, 0]]]
+  assert ops.solarize(image, 716).tolist() == [[[0, 178, 179], [203, 51, 0]]]
 
 
 def test_adding_by_hand():
@@ -107,19 +110,44 @@ def test_contrast_blends_with_a_number_of_pixels():
   assert (ops.contrast(large, 0.5) == 177).all()  # 255 - 77.5 = 177.5
 
 
-def test_sharpness_by_the_definition(photo):
-  factor, image = 1.72, photo.astype(int)
-  smooth = image.copy()
-  for y in range(1, photo.shape[0] - 1):
-    window = sum(
-      (5 if (dy, dx) == (0, 0) else 1)
-      * image[y + dy, 1 + dx : photo.shape[1] - 1 + dx]
-      for dy in (-1, 0, 1)
-      for dx in (-1, 0, 1)
-    )
-    smooth[y, 1:-1] = window // 13
-  expected = np.clip(smooth + factor * (image - smooth), 0, 255)
-  apart = np.abs(ops.sharpness(photo, factor) - expected)
+def test_grey_of_many_colors():
+  # Every 7th red and blue: 37 * 256 * 37 colours, a few of which another order
+  # of the sum moves. benchmarks/tf_augment.py has all.
+  steps = np.arange(0, 256, 7), np.arange(256), np.arange(0, 256, 7)
+  colors = np.stack(np.meshgrid(*steps, indexing='ij'), -1).astype(np.uint8)
+  red, green, blue = (
+    colors[..., c].astype(np.float32) * np.float32(1 / 255) * np.float32(w)
+    for c, w in enumerate((0.2989, 0.587, 0.114))
+  )
+  expected = (red + green + blue) * np.float32(255.5)
+  found = compiled.grey(colors.reshape(1, -1, 3))
+  assert np.array_equal(found.ravel(), expected.astype(np.uint8).ravel())
+
+
+def test_smoothing_in_float32_row_by_row(photo):
+  height, width = photo.shape[:2]
+  total = np.zeros((height - 2, width - 2, 3), np.float32)
+  for dy, dx in np.ndindex(3, 3):
+    weight = np.float32(5 if dy == dx == 1 else 1) / np.float32(13)
+    total += photo[dy : height - 2 + dy, dx : width - 2 + dx] * weight
+  expected = photo.copy()
+  expected[1:-1, 1:-1] = total.astype(np.uint8)
+  assert np.array_equal(compiled.smooth(photo), expected)
+  # The exact sum in whole numbers is up to one more, and never less.
+  whole = sum(
+    (5 if dy == dx == 1 else 1)
+    * photo[dy : height - 2 + dy, dx : width - 2 + dx].astype(int)
+    for dy, dx in np.ndindex(3, 3)
+  )
+  missed = whole // 13 - expected[1:-1, 1:-1]
+  assert set(np.unique(missed)) == {0, 1}
+  assert not (whole % 13)[missed == 1].any()
+
+
+def test_sharpness_blends_with_the_smoothed(photo):
+  smooth = compiled.smooth(photo).astype(float)
+  expected = np.clip(smooth + 1.72 * (photo - smooth), 0, 255)
+  apart = np.abs(ops.sharpness(photo, 1.72) - expected)
   assert apart.max() < 1  # truncated
   border = ops.sharpness(photo, 0.1)
   assert np.array_equal(border[0], photo[0])
@@ -141,6 +169,15 @@ def _moved(image, matrix):
       if 0 <= u < width and 0 <= v < height:
         result[y, x] = image[v, u]
   return result
+
+
+def test_halves_are_rounded_away_from_zero():
+  below = np.nextafter(np.float32(0.5), np.float32(0))
+  for value, expected in (
+    (below, 0), (0.5, 1), (1.5, 2), (2.5, 3), (2.4, 2), (6e6, 6_000_000),
+  ):  # fmt: skip
+    assert compiled.nearest(np.float32(value)) == expected
+    assert compiled.nearest(np.float32(-value)) == -expected
 
 
 @pytest.mark.parametrize('sign', [-1, 1])
@@ -200,7 +237,10 @@ ARGUMENTS = [
   ('Posterize', 6, {'increasing': True}, ('posterize', (2,))),
   ('Posterize', 9, {'increasing': True}, ('posterize', (1,))),
   ('Solarize', 9, {}, ('solarize', (230,))),
+  ('Solarize', 10, {}, ('solarize', (0,))),
+  ('Solarize', 28, {}, ('solarize', (204,))),
   ('Solarize', 9, {'increasing': True}, ('solarize', (26,))),
+  ('Solarize', 28, {'increasing': True}, ('solarize', (0,))),
   ('SolarizeAdd', 7, {}, ('solarize_add', (77,))),
   ('Color', 9, {}, ('color', (1.72,))),
   ('Contrast', 0, {}, ('contrast', (0.1,))),
@@ -239,8 +279,6 @@ def test_increasing_levels_leave_the_image_at_0():
     found = table.apply(name, rng, image, 0, scale)
     if name == 'Posterize':
       assert np.array_equal(found, image & 0b11110000)  # 4 bits, as timm's
-    elif name == 'Solarize':
-      assert np.array_equal(found, np.where(image == 255, 0, image))
     else:
       assert np.array_equal(found, image), name
 
