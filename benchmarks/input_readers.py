@@ -1,11 +1,12 @@
 """One input pipeline, as a worker of input_pipeline.py.
 
-    python benchmarks/input_readers.py PIPELINE FOLDER CORES
+    python benchmarks/input_readers.py PIPELINE FOLDER CORES [AUGMENT]
 
 PIPELINE is a key of PIPELINES; FOLDER holds what input_photos.py has written;
 the process, and what it starts, is kept to CORES cores. All give batches of
-training crops, mirrored at random, in the type that the framework's own
-recipe sends to the device: uint8, and bfloat16 from tf.data.
+training crops, mirrored at random, of ours and tf.data also under AUGMENT
+(randaugment of two layers at magnitude 9, or autoaugment), in the type that the
+framework's own recipe sends to the device: uint8, and bfloat16 from tf.data.
 """
 
 import os
@@ -20,6 +21,7 @@ import workers
 
 BATCH, SIZE = 256, 224
 AREA, ASPECT = (0.08, 1.0), (3 / 4, 4 / 3)
+LAYERS, MAGNITUDE = 2, 9.0  # of randaugment
 
 
 class AsLong:
@@ -39,8 +41,10 @@ class AsLong:
     return self.source[index % len(self.source)]
 
 
-def ours(folder: Path, cores: int, processes: bool) -> Iterator[Any]:
-  from effnet_jax.data import pipeline, preprocess, sources
+def ours(
+  folder: Path, cores: int, processes: bool, policy: str = ''
+) -> Iterator[Any]:
+  from effnet_jax.data import augment, pipeline, preprocess, sources
 
   source = sources.open_source(
     'tfds', 'train', name=input_photos.NAME, path=str(folder / 'tfds')
@@ -51,10 +55,26 @@ def ours(folder: Path, cores: int, processes: bool) -> Iterator[Any]:
     batch_size=BATCH,
     seed=0,
     workers=cores if processes else 0,
+    augment=augment.create(policy, layers=LAYERS, magnitude=MAGNITUDE),
   )
 
 
-def tf_data(folder: Path, cores: int, processes: bool) -> Iterator[Any]:
+def augmented(image: Any, policy: str) -> Any:
+  """As the released input pipeline calls the ops of its autoaugment.py."""
+  import tensorflow as tf
+  import tf_augment_ops
+
+  from effnet_jax.data.augment.policies import POLICY_V0
+
+  image = tf.cast(tf.clip_by_value(image, 0.0, 255.0), tf.uint8)
+  if policy == 'randaugment':
+    return tf_augment_ops.randaugment(image, LAYERS, MAGNITUDE)
+  return tf_augment_ops.autoaugment(image, POLICY_V0)
+
+
+def tf_data(
+  folder: Path, cores: int, processes: bool, policy: str = ''
+) -> Iterator[Any]:
   """The ops of the recipe that trained the published V1 weights."""
   del processes
   import tensorflow as tf
@@ -93,6 +113,7 @@ def tf_data(folder: Path, cores: int, processes: bool) -> Iterator[Any]:
     window = tf.cond(whole, lambda: centre(data, shape), lambda: window)
     image = tf.image.decode_and_crop_jpeg(data, window, channels=3)
     image = tf.image.random_flip_left_right(resized(image))
+    image = augmented(image, policy) if policy else image
     return tf.cast(image, tf.bfloat16), parsed['image/class/label']
 
   options = tf.data.Options()
@@ -168,6 +189,7 @@ def cpu_seconds(process: int) -> float:
 
 def main() -> None:
   name, folder, cores = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
+  policy = sys.argv[4:]  # or none
   os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
   make, processes = PIPELINES[name]
 
@@ -176,7 +198,7 @@ def main() -> None:
 
     What it reads ahead would otherwise be work that no clock has seen.
     """
-    batches = make(folder, cores, processes)
+    batches = make(folder, cores, processes, *policy)
     for _ in range(skip):
       next(batches)
     begun, used = time.perf_counter(), cpu_seconds(os.getpid())

@@ -115,6 +115,7 @@ def get_config() -> ConfigDict:
   # grow weaker.
   data.augment_increasing = False
   data.erasing = 0.0  # probability of random erasing
+  data.erasing_mode = 'pixel'  # noise, or const: grey of 128
   data.cutout = 0.0  # side of a square of noise, as a share of the image's
   # tf1, tf_bilinear (the published recipes) or pillow, pillow_bilinear (what
   # timm's weights expect), see data/resample.py. None: the variant's.

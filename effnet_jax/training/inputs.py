@@ -115,6 +115,7 @@ class Data:
       magnitude=data.augment_magnitude if magnitude is None else magnitude,
       increasing=data.augment_increasing,
       erasing=data.erasing,
+      erasing_mode=data.erasing_mode,
       cutout=data.cutout,
     )
 

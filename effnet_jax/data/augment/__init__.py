@@ -35,6 +35,7 @@ def create(
   magnitude: float = 10.0,
   increasing: bool = False,
   erasing: float = 0.0,
+  erasing_mode: str = 'pixel',
   cutout: float = 0.0,
 ) -> Augment | None:
   """Returns what follows crop and flip in training; None for nothing.
@@ -46,6 +47,7 @@ def create(
     increasing: of autoaugment and randaugment: the corrected direction of
       levels, see `table.Scale`.
     erasing: probability of random erasing.
+    erasing_mode: pixel (noise) or const (grey).
     cutout: side of a square of noise, as a share of the image's; 0 for none.
 
   Raises:
@@ -61,8 +63,9 @@ def create(
     near = near_names(policy, POLICIES)
     raise UserError(f'unknown config.data.augment {policy!r}: {near}')
   steps: list[Step] = list(made[policy]())
+  random_erasing = RandomErasing(erasing, mode=erasing_mode)
   if erasing:
-    steps.append(RandomErasing(erasing))
+    steps.append(random_erasing)
   if cutout:
     steps.append(Cutout(cutout))
   return Augment(tuple(steps)) if steps else None

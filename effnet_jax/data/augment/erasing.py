@@ -1,31 +1,38 @@
-"""Parts of an image that are replaced by noise."""
+"""Parts of an image that are replaced by noise or grey."""
 
 import dataclasses
 
 import numpy as np
 
-from effnet_jax.errors import UserError
+from effnet_jax.data.augment.ops import FILL
+from effnet_jax.errors import UserError, near_names
 
 _ATTEMPTS = 10
+MODES = ('pixel', 'const')
 
 
 @dataclasses.dataclass(frozen=True)
 class RandomErasing:
-  """Random erasing (Zhong et al. 2020): a rectangle of uniform noise.
+  """Random erasing (Zhong et al. 2020): a rectangle of noise or grey.
 
   Attributes:
     probability: of erasing at all.
     area: (lowest, highest) share of the image.
     aspect: (lowest, highest) height / width, uniform in its logarithm.
+    mode: `pixel`, uniform noise in each, or `const`, 128 throughout.
   """
 
   probability: float
   area: tuple[float, float] = (0.02, 1 / 3)
   aspect: tuple[float, float] = (0.3, 1 / 0.3)
+  mode: str = 'pixel'
 
   def __post_init__(self):
     if not 0 <= self.probability <= 1:
       raise UserError(f'random erasing of {self.probability}: give 0..1')
+    if self.mode not in MODES:
+      near = near_names(self.mode, MODES)
+      raise UserError(f'unknown config.data.erasing_mode {self.mode!r}: {near}')
 
   def __call__(self, rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
     if rng.random() >= self.probability:
@@ -37,7 +44,11 @@ class RandomErasing:
       h, w = round((area * aspect) ** 0.5), round((area / aspect) ** 0.5)
       if 0 < h < height and 0 < w < width:
         top, left = rng.integers(height - h + 1), rng.integers(width - w + 1)
-        return _noise(rng, image, int(top), int(left), h, w)
+        if self.mode == 'pixel':
+          return _noise(rng, image, int(top), int(left), h, w)
+        result = image.copy()
+        result[top : top + h, left : left + w] = FILL
+        return result
     return image
 
 

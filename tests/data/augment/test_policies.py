@@ -100,11 +100,13 @@ def test_trivialaugment_stays_within_its_ranges(monkeypatch):
     ('rotate', -135, 135),
     ('contrast_of_mean', 0.01, 1.99),
     ('posterize', 2, 8),
-    ('solarize', 0, 255),
+    ('solarize', 0, 255),  # ceilings of torchvision's 255 - 8.5 k
   ):
     found = amounts[name]
     assert (min(found), max(found)) == (pytest.approx(low), pytest.approx(high))
   assert len(set(amounts['rotate'])) == 61  # 31 strengths, 2 signs, one 0
+  assert sorted(set(amounts['solarize']))[-4:] == [230, 238, 247, 255]
+  assert sorted(set(amounts['translate_x']))[-3:] == [29, 30, 32]
 
 
 @pytest.mark.parametrize('name', ALL)
@@ -131,6 +133,13 @@ def test_erasing_covers_what_was_asked_for():
   assert len(shares) == pytest.approx(300, abs=50)
   assert 0.015 < min(shares) and max(shares) < 0.35
   assert not blank.any()
+
+
+def test_erasing_by_a_constant():
+  policy = erasing.RandomErasing(1.0, mode='const')
+  image = np.zeros((40, 40, 3), np.uint8)
+  found = policy(np.random.default_rng(0), image)
+  assert set(np.unique(found)) == {0, 128} and not image.any()
 
 
 def test_the_square_of_v2s_fine_tuning():
@@ -184,6 +193,7 @@ def test_nothing_to_do_is_none():
     ({'policy': 'randaugment', 'layers': 0}, '0 layers'),
     ({'policy': 'randaugment', 'magnitude': -1.0}, 'magnitude -1.0'),
     ({'erasing': 1.5}, 'erasing of 1.5'),
+    ({'erasing_mode': 'cons'}, 'did you mean const'),
     ({'cutout': -0.5}, 'cutout of -0.5'),
   ],
 )
