@@ -1,4 +1,4 @@
-"""With and without AdvProp, on 4,000 images of Fashion-MNIST.
+"""With and without AdvProp, on 2,500 images of Fashion-MNIST.
 
     python -m effnet_jax sweep --workdir=DIR --workers=2 \\
       --config=configs/ablations/advprop.py
@@ -15,7 +15,7 @@ def get_sweep() -> Sweep:
   return Sweep(
     base='configs/fashion_mnist.py',
     shared={
-      'data.train_split': 'train[:4000]',
+      'data.train_split': 'train[:2500]',
       'duration': '40 epochs',
       'batch_size': 64,
       'model.overrides.bn_momentum': 0.9,

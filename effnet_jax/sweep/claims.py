@@ -1,13 +1,16 @@
 """Whose a run is: one file in its work directory, made by one process alone."""
 
+import contextlib
+import fcntl
 import json
 import os
 import socket
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-_FILE = 'claim.json'
+_FILE, _LOCK = 'claim.json', '.claim.lock'
 # A process on another machine that has not touched its claim for so long is
 # taken for dead. Every machine's clock sets and reads the file server's time.
 STALE_SECONDS = 600.0
@@ -16,28 +19,38 @@ STALE_SECONDS = 600.0
 def take(workdir: Path, stale_seconds: float = STALE_SECONDS) -> bool:
   """Claims a work directory; False if a living process has it.
 
-  Of processes that try at once one wins: a file is created that must not be
-  there (O_EXCL, atomic on network file systems too). A dead one's claim is
-  moved away first, which also succeeds once.
+  Of processes that try at once one wins: they look and write one at a time, and
+  where a file system has no locks, the file is still created by one alone.
   """
   workdir.mkdir(parents=True, exist_ok=True)
   path = workdir / _FILE
-  for _ in range(2):
+  with _alone(workdir):
+    if is_taken(workdir, stale_seconds):
+      return False
+    path.unlink(missing_ok=True)  # a dead one's
     try:
       descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
     except FileExistsError:
-      if _alive(path, stale_seconds) or not _moved_away(path):
-        return False
-      continue
+      return False
     with os.fdopen(descriptor, 'w') as file:
-      json.dump(_self(), file)
-    return True
-  return False
+      json.dump(_owner(os.getpid()), file)
+  return True
+
+
+def hand_over(workdir: Path, pid: int) -> None:
+  """Gives our claim to a process that we started.
+
+  It holds as long as that one lives, also if we are killed meanwhile.
+  """
+  part = workdir / f'.{_FILE}'
+  part.write_text(json.dumps(_owner(pid)))
+  part.replace(workdir / _FILE)
 
 
 def keep(workdir: Path) -> None:
   """Shows that the claim's process lives."""
-  os.utime(workdir / _FILE)
+  with contextlib.suppress(FileNotFoundError):  # deleted by hand
+    os.utime(workdir / _FILE)
 
 
 def release(workdir: Path) -> None:
@@ -50,8 +63,16 @@ def is_taken(workdir: Path, stale_seconds: float = STALE_SECONDS) -> bool:
   return path.exists() and _alive(path, stale_seconds)
 
 
-def _self() -> dict[str, Any]:
-  pid = os.getpid()
+@contextlib.contextmanager
+def _alone(workdir: Path) -> Iterator[None]:
+  """Lets one process at a time in; the system lets go of a dead one's lock."""
+  with (workdir / _LOCK).open('ab') as file:
+    with contextlib.suppress(OSError):  # a file system without locks
+      fcntl.flock(file, fcntl.LOCK_EX)
+    yield
+
+
+def _owner(pid: int) -> dict[str, Any]:
   return {'host': socket.gethostname(), 'pid': pid, 'started': _started(pid)}
 
 
@@ -81,13 +102,3 @@ def _alive(path: Path, stale_seconds: float) -> bool:
   except PermissionError:
     pass
   return _started(owner['pid']) == owner['started']
-
-
-def _moved_away(path: Path) -> bool:
-  gone = path.with_name(f'{_FILE}.{socket.gethostname()}.{os.getpid()}')
-  try:
-    path.rename(gone)
-  except FileNotFoundError:
-    return True  # somebody else did; who creates the new one wins
-  gone.unlink()
-  return True

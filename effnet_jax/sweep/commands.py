@@ -15,6 +15,9 @@ time or on another machine that shares DIR, takes what is left: a finished run
 is not repeated, a killed one goes on from its last checkpoint, a failed one is
 named, begins again at the next call, and does not stop the others.
 
+--config.KEY=VALUE holds for all runs, whatever the sweep shares; a key in which
+the runs differ is refused.
+
 At the end: mean and spread of each variant over its seeds, also as
 DIR/results.json and DIR/results.csv. The exit status is 1 if a run failed."""
 
@@ -35,7 +38,7 @@ def sweep(argv: list[str]) -> int:
   arguments, overrides = _parse(argv)
   directory = Path(arguments.workdir).expanduser()
   runner.check_root()
-  planned = plan.load(arguments.config)
+  planned = plan.without(plan.load(arguments.config), overrides)
   runs = plan.runs(planned)
   base = flags.parse(['sweep', f'--config={planned.base}', *overrides])
   for run in runs:

@@ -112,6 +112,25 @@ def runs(sweep: Sweep) -> tuple[Run, ...]:
   return found
 
 
+def without(sweep: Sweep, overrides: Sequence[str]) -> Sweep:
+  """Returns a sweep whose shared overrides give way to `--config.key=value`.
+
+  Raises:
+    UserError: a key in which the runs differ.
+  """
+  keys = {
+    flag.removeprefix('--config.').partition('=')[0] for flag in overrides
+  }
+  varied = {*sweep.grid, 'seed'}.union(*sweep.runs.values())
+  if both := sorted(keys & varied):
+    raise UserError(
+      f'--config.{both[0]}: the runs of this sweep differ in it; change it in '
+      'the sweep'
+    )
+  left = {k: v for k, v in sweep.shared.items() if k not in keys}
+  return dataclasses.replace(sweep, shared=left)
+
+
 def _point(grid, values):
   """`width=1.0` of every key, the whole key where its end is not unique."""
   ends = [key.rpartition('.')[2] for key in grid]

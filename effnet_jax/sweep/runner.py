@@ -109,6 +109,7 @@ class Runner:
         start_new_session=True,
         env={**os.environ, **self._devices(slot)},
       )
+    claims.hand_over(workdir, process.pid)
     share = self._share(self._cores, slot)
     if share and self._workers > 1:
       os.sched_setaffinity(process.pid, share)  # its threads inherit it

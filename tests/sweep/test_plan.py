@@ -36,6 +36,22 @@ def test_named_variants_by_seeds():
   assert runs[3].overrides == {'ema': 0.5, SE: 0.0, 'seed': 4}
 
 
+def test_the_command_line_stands_over_what_is_shared():
+  sweep = _sweep(
+    shared={'ema': 0.5, 'batch_size': 8},
+    runs={'a': {SE: 0.0}},
+    grid={WIDTH: (1.0,)},
+  )
+  changed = plan.without(sweep, ['--config.ema=0.9', '--config.log.every=1'])
+  assert changed.shared == {'batch_size': 8}
+  (run,) = plan.runs(changed)
+  arguments = plan.arguments(changed, run, ['--config.ema=0.9'])
+  assert [a for a in arguments if 'ema' in a] == ['--config.ema=0.9']
+  for key in (SE, WIDTH, 'seed'):
+    with pytest.raises(UserError, match=f'{key}: the runs of this sweep'):
+      plan.without(sweep, [f'--config.{key}=1'])
+
+
 def test_a_grid_is_every_combination():
   runs = plan.runs(_sweep(grid={WIDTH: (0.5, 1.0), SE: (0.0, 0.25)}))
   assert [run.name for run in runs] == [

@@ -163,7 +163,59 @@ def test_whose_claims_hold(tmp_path):
   os.utime(path, (old, old))
   assert claims.take(tmp_path)
   assert json.loads(path.read_text())['host'] == socket.gethostname()
-  assert [p.name for p in tmp_path.iterdir()] == ['claim.json']
+  names = {p.name for p in tmp_path.iterdir()}
+  assert names == {'claim.json', '.claim.lock'}
+
+
+def _take_over(workdir, barrier, dead, won):
+  for _ in range(20):
+    if barrier.wait() == 0:
+      (workdir / 'claim.json').write_text(dead)
+    barrier.wait()
+    won.put(claims.take(workdir))
+    barrier.wait()  # alive while the others try
+
+
+def test_of_many_one_takes_over_a_dead_ones(tmp_path):
+  """Who judged the old claim as dead must not remove the new one."""
+  assert claims.take(tmp_path)
+  own = json.loads((tmp_path / 'claim.json').read_text())
+  dead = json.dumps({**own, 'started': '1'})
+  context = multiprocessing.get_context('spawn')
+  won, barrier = context.SimpleQueue(), context.Barrier(4)
+  tries = [
+    context.Process(target=_take_over, args=(tmp_path, barrier, dead, won))
+    for _ in range(4)
+  ]
+  for process in tries:
+    process.start()
+  answers = [won.get() for _ in range(80)]
+  for process in tries:
+    process.join()
+  assert sum(answers) == 20
+
+
+def test_a_run_outlives_its_sweep(tmp_path):
+  """After kill -9 of the sweep its run goes on, and no other one begins it."""
+  (run,) = _runs('slow', seeds=(0,))
+  sweep = multiprocessing.get_context('spawn').Process(
+    target=_run, args=(tmp_path, [run])
+  )
+  sweep.start()
+  ready = tmp_path / run.name / 'ready'
+  while not ready.exists():
+    time.sleep(0.02)
+  sweep.kill()
+  sweep.join()
+  status, said = _run(tmp_path, [run])
+  assert (status, said) == (0, [f'{run.name}: running elsewhere'])
+  owner = json.loads((ready.parent / 'claim.json').read_text())
+  os.kill(owner['pid'], signal.SIGKILL)
+  while claims.is_taken(ready.parent):
+    time.sleep(0.02)
+  (ready.parent / 'saved').touch()
+  assert _run(tmp_path, [run])[0] == 0
+  assert _calls(tmp_path, run) == 2
 
 
 def test_another_processs_run_is_left_alone(tmp_path):
@@ -218,7 +270,7 @@ def test_a_real_sweep(tmp_path):
   command = [sys.executable, '-m', 'effnet_jax', 'sweep', f'--config={sweep}']
   environment = {**os.environ, 'JAX_NUM_CPU_DEVICES': '2'}
   done = subprocess.run(
-    [*command, f'--workdir={tmp_path / "runs"}', '--config.seed=9'],
+    [*command, f'--workdir={tmp_path / "runs"}', '--config.duration=1 step'],
     capture_output=True,
     text=True,
     cwd=ROOT,
@@ -226,6 +278,9 @@ def test_a_real_sweep(tmp_path):
   )
   assert done.returncode == 1, done.stderr
   assert 'fine-seed0: done' in done.stdout
+  # What the command says stands over what the sweep shares.
+  fine = json.loads((tmp_path / 'runs/fine-seed0/summary.json').read_text())
+  assert fine['step'] == 1
   assert 'failed: broken-seed0: error: config.batch_size=15' in done.stdout
   report = json.loads((tmp_path / 'runs' / 'results.json').read_text())
   assert [line['runs'] for line in report['variants']] == [1, 0]
