@@ -11,7 +11,6 @@ take a half to two thirds of the time. EFFNET_JAX_TUNE=0 in the environment
 leaves that out, JAX_ENABLE_COMPILATION_CACHE=0 the cache of compiled steps.
 """
 
-import os
 import sys
 
 from absl import flags, logging
@@ -35,6 +34,9 @@ _PROCESS_COUNT = flags.DEFINE_integer(
   'process_count', None, 'Processes in all.'
 )
 _PROCESS_ID = flags.DEFINE_integer('process_id', None, 'Of this one, from 0.')
+_JOIN_TIMEOUT = flags.DEFINE_integer(
+  'join_timeout', 300, 'Seconds that all processes have to come.'
+)
 
 
 def main(argv: list[str], tune: bool = False) -> int:
@@ -59,7 +61,10 @@ def main(argv: list[str], tune: bool = False) -> int:
 
     if several:
       parallel.initialize(
-        _COORDINATOR.value, _PROCESS_COUNT.value, _PROCESS_ID.value
+        _COORDINATOR.value,
+        _PROCESS_COUNT.value,
+        _PROCESS_ID.value,
+        _JOIN_TIMEOUT.value,
       )
     try:
       loop.train_and_evaluate(config, _WORKDIR.value)
@@ -68,8 +73,8 @@ def main(argv: list[str], tune: bool = False) -> int:
       return 128 + interrupted.signal
   except errors.UserError as error:
     print(f'error: {error}', file=sys.stderr, flush=True)
-    if parallel and parallel.process_count() > 1:
-      os._exit(2)  # JAX would wait for the others, who wait for this one
+    if parallel:
+      parallel.leave(2)
     return 2
   except KeyboardInterrupt:
     print('\ninterrupted; the last checkpoint stands', file=sys.stderr)

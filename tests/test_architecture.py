@@ -45,6 +45,7 @@ LAYERS = (
   (
     'training.stages',
     'training.guards',
+    'training.meeting',
     'training.parallel',
     'training.checkpoint',
     'training.reporting',
@@ -54,6 +55,7 @@ LAYERS = (
   ('pretrained', 'labelling'),
   # The loop and its parts: what knows config, data, model and step together.
   (
+    'training.agreement',
     'training.auto_splits',
     'training.initial',
     'training.inputs',

@@ -55,6 +55,11 @@ class FolderSource:
   def __len__(self) -> int:
     return len(self._files)
 
+  @property
+  def file_names(self) -> list[str]:
+    """The files in order, within the folder."""
+    return self._files
+
   def __getitem__(self, index: int) -> dict[str, Any]:
     path = os.path.join(self._root, self._files[index])
     try:

@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 from effnet_jax import errors, pretrained
 from effnet_jax.data import (
   augment,
+  fingerprint,
   paired,
   pipeline,
   preprocess,
@@ -57,6 +58,15 @@ class Data:
   def class_names(self) -> list[str]:
     """Returns the names of the classes, in the order of the outputs."""
     return list(self._sources['train'].class_names)
+
+  def fingerprints(self) -> dict[str, str]:
+    """Returns a digest of each split, the same wherever its files lie."""
+    opened = {**self._sources, 'unlabelled': self._unlabelled}
+    return {
+      name: fingerprint.fingerprint(source)
+      for name, source in opened.items()
+      if source is not None
+    }
 
   def _open_unlabelled(self):
     path = self.config.data.unlabelled

@@ -12,6 +12,7 @@ from effnet_jax import errors
 from effnet_jax.evaluation import accuracy
 from effnet_jax.models import macs
 from effnet_jax.training import (
+  agreement,
   early_stopping,
   metrics,
   parallel,
@@ -48,7 +49,7 @@ def train_and_evaluate(
     Interrupted: SIGINT or SIGTERM, after saving.
   """
   workdir = open_workdir(workdir)
-  data = Data(config)
+  data = agreement.open_data(config, workdir)
   config = data.config
   program = build(config, devices)
   with Checkpoints(workdir, config.checkpoint.keep) as checkpoints:

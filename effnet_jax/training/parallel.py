@@ -6,31 +6,64 @@ asks for: state in one replicated piece (no leading device axis), placed before
 the first step, donated by position.
 """
 
+import itertools
+import json
+import os
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import numpy as np
+
+# JAX has no public name for these two; Orbax and multihost_utils use them too.
+from jax._src import clusters, distributed
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from effnet_jax import errors
+from effnet_jax.training import meeting
 
 AXIS = 'batch'
+EXCHANGE_SECONDS = 600  # a cold network disk lists a million files slowly
+
+_exchanges = itertools.count()
 
 
 def initialize(
   coordinator: str | None = None,
   process_count: int | None = None,
   process_id: int | None = None,
+  seconds: float = 300,
 ) -> None:
   """Joins the other processes; what is None is read from the environment.
+
+  Args:
+    coordinator: host:port of process 0.
+    process_count: processes in all.
+    process_id: of this one.
+    seconds: that the others have to come.
 
   Raises:
     UserError: the environment is of no cluster, or the others are not there.
   """
   try:
-    jax.distributed.initialize(coordinator, process_count, process_id)
+    # JAX reads the same; it must be known before, for the meeting.
+    coordinator, process_count, process_id, local_devices = (
+      clusters.ClusterEnv.auto_detect_unset_distributed_params(
+        coordinator, process_count, process_id, None, None, int(seconds)
+      )
+    )
+    if coordinator is None or process_count is None or process_id is None:
+      raise ValueError('no TPU pod, SLURM or Open MPI here')
+    meeting.meet(coordinator, process_count, process_id, seconds)
+    jax.distributed.initialize(
+      coordinator,
+      process_count,
+      process_id,
+      local_devices,
+      initialization_timeout=int(seconds) + 60,
+    )
   except (ValueError, RuntimeError) as error:
     raise errors.UserError(
       f'the processes could not be joined ({error}). Without a cluster give '
@@ -39,12 +72,59 @@ def initialize(
     ) from error
 
 
+def exchange(mine: Any) -> list[Any]:
+  """Returns what each process gives, by its index: anything that JSON holds.
+
+  All must call it, in the same order. It goes through JAX's coordinator, not
+  the devices: so it works where processes would run different programs.
+
+  Raises:
+    UserError: a process does not come within `EXCHANGE_SECONDS`.
+  """
+  count = jax.process_count()
+  if count == 1:
+    return [mine]
+  client = distributed.global_state.client
+  key = f'effnet_jax/{next(_exchanges)}'
+  client.key_value_set(f'{key}/{jax.process_index()}', json.dumps(mine))
+  given = []
+  for index in range(count):
+    try:
+      text = client.blocking_key_value_get(
+        f'{key}/{index}', EXCHANGE_SECONDS * 1000
+      )
+    except RuntimeError as error:
+      raise errors.UserError(
+        f'process {index} did not open config and data within '
+        f'{EXCHANGE_SECONDS} seconds ({errors.first_line(error)[:200]}): see '
+        'its error'
+      ) from error
+    given.append(json.loads(text))
+  return given
+
+
+def leave(status: int) -> None:
+  """Ends a process that failed, if it is one of several.
+
+  The ordinary way out would wait for the others, who wait for this one.
+  """
+  if jax.distributed.is_initialized():
+    if jax.process_index() == 0:
+      time.sleep(3)  # the others' coordinator: they have to read why
+    os._exit(status)
+
+
 def process_index() -> int:
   return jax.process_index()
 
 
 def process_count() -> int:
   return jax.process_count()
+
+
+def local_device_count() -> int:
+  """Returns the devices of this process."""
+  return jax.local_device_count()
 
 
 def any_process(flag: bool, may_meet: bool) -> bool:
