@@ -124,7 +124,7 @@ def get_config() -> ConfigDict:
   # side; -1 squashes the whole image. None: the variant's (V1: 32).
   data.crop_padding = placeholder(int)
   data.exif_orientation = False  # the published pipelines ignore it
-  data.workers = 0  # decoding processes a host; 0: threads of this process
+  data.workers = 0  # that decode, of each process; 0: its own threads
   # Share of the images that may be undecodable (replaced, counted, named in
   # the log) before the run stops.
   data.max_bad_fraction = 0.0
