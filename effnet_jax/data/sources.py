@@ -71,6 +71,14 @@ def open_source(
   """
   if kind not in KINDS:
     raise UserError(f'no data source {kind!r}: {near_names(kind, KINDS)}')
+  if '://' in path:
+    # The installed ArrayRecord holds a reader of gs://, which without network
+    # or credentials waits for minutes and says nothing.
+    raise UserError(
+      f'config.data.path={path}: data are read from a file system. Mount the '
+      'bucket on every machine (gcsfuse, or its CSI driver on GKE) and give '
+      'the directory; docs/pods.md shows how'
+    )
   if '+' in split:
     parts = [
       open_source(kind, s, name=name, path=path) for s in split.split('+')

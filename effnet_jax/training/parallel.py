@@ -48,20 +48,24 @@ def initialize(
     UserError: the environment is of no cluster, or the others are not there.
   """
   try:
-    # JAX reads the same; it must be known before, for the meeting.
-    coordinator, process_count, process_id, local_devices = (
+    # As JAX itself finds them, who must be known before, for the meeting.
+    address, count, index, _ = (
       clusters.ClusterEnv.auto_detect_unset_distributed_params(
-        coordinator, process_count, process_id, None, None, int(seconds)
+        coordinator or os.environ.get('JAX_COORDINATOR_ADDRESS'),
+        process_count,
+        process_id,
+        None,
+        None,
+        int(seconds),
       )
     )
-    if coordinator is None or process_count is None or process_id is None:
+    if address is None or count is None or index is None:
       raise ValueError('no TPU pod, SLURM or Open MPI here')
-    meeting.meet(coordinator, process_count, process_id, seconds)
+    meeting.meet(address, count, index, seconds)
     jax.distributed.initialize(
       coordinator,
       process_count,
       process_id,
-      local_devices,
       initialization_timeout=int(seconds) + 60,
     )
   except (ValueError, RuntimeError) as error:

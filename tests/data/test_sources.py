@@ -252,3 +252,9 @@ def test_sources_survive_pickling(photos):
     assert copy.class_names == source.class_names
     assert copy[1]['name'] == source[1]['name']
     assert np.array_equal(copy[1]['image'], source[1]['image'])
+
+
+@pytest.mark.parametrize('kind', ['tfds', 'folder'])
+def test_data_on_a_bucket_are_to_be_mounted(kind):
+  with pytest.raises(UserError, match='config.data.path=gs://b/x.*gcsfuse'):
+    open_source(kind, 'train', name='imagenet2012', path='gs://b/x')
