@@ -43,7 +43,7 @@ def open_data(config: ConfigDict, workdir: epath.Path) -> Data:
   everyone = parallel.exchange(mine)
   _raise_first([given['error'] for given in everyone])
   compare(everyone)
-  _check_shared(workdir, everyone[0]['token'])
+  check_shared(workdir, everyone[0]['token'])
   assert data is not None
   return data
 
@@ -74,8 +74,11 @@ def _flat(given: dict[str, Any]) -> dict[str, Any]:
   }
 
 
-def _check_shared(workdir: epath.Path, token: str) -> None:
-  # Orbax would wait for files that never come.
+def check_shared(workdir: epath.Path, token: str) -> None:
+  """Raises `UserError` unless all processes see a file that the first writes.
+
+  Orbax would wait for files that never come.
+  """
   path, error, here = workdir / f'.shared-{token}', '', parallel.process_index()
   if here == 0:
     try:

@@ -31,7 +31,8 @@ def open_workdir(workdir: epath.PathLike) -> epath.Path:
   """Returns a work directory's absolute path, on a disk or a bucket.
 
   Raises:
-    UserError: the package for that kind of bucket is missing.
+    UserError: a bucket cannot be reached, or the package for its kind is
+      missing.
   """
   path = epath.Path(workdir).expanduser()
   if '://' not in str(path):
@@ -42,6 +43,12 @@ def open_workdir(workdir: epath.PathLike) -> epath.Path:
     raise errors.UserError(
       f'{path} needs a package that is not installed ({error}): pip install '
       "'etils[epath-gcs]' google-cloud-storage"
+    ) from error
+  # Each kind of bucket has its own errors, with no class in common.
+  except Exception as error:
+    raise errors.UserError(
+      f'{path} cannot be reached ({errors.first_line(error)[:200]}): for a '
+      'bucket see its name, and run gcloud auth application-default login'
     ) from error
   return path
 

@@ -61,12 +61,18 @@ class Reporter:
     if not self._enabled:
       return
     (self._workdir / 'summary.json').unlink(missing_ok=True)  # of a shorter run
-    self._events = tensorboardX.SummaryWriter(
-      str(self._workdir / 'tensorboard'),
-      # Later events are from a part of this run that was cut off.
-      purge_step=self._step + 1,
-      write_to_disk=True,
-    )
+    try:
+      self._events = tensorboardX.SummaryWriter(
+        str(self._workdir / 'tensorboard'),
+        # Later events are from a part of this run that was cut off.
+        purge_step=self._step + 1,
+        write_to_disk=True,
+      )
+    except ImportError as error:
+      raise errors.UserError(
+        f'TensorBoard events in {self._workdir} need a package ({error}): '
+        'pip install google-cloud-storage'
+      ) from error
     self._write()
 
   def say(self, text: str) -> None:
