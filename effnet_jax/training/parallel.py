@@ -9,7 +9,9 @@ the first step, donated by position.
 import itertools
 import json
 import os
+import sys
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -110,9 +112,12 @@ def exchange(mine: Any) -> list[Any]:
 def leave(status: int) -> None:
   """Ends a process that failed, if it is one of several.
 
-  The ordinary way out would wait for the others, who wait for this one.
+  The ordinary way out would wait for the others, who wait for this one. What
+  is no `UserError` is printed with its traceback, as Python would.
   """
   if jax.distributed.is_initialized():
+    if not isinstance(sys.exception(), errors.UserError):
+      traceback.print_exc()
     if jax.process_index() == 0:
       time.sleep(3)  # the others' coordinator: they have to read why
     os._exit(status)

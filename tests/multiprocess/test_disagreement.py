@@ -4,7 +4,6 @@ import os
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import cv2
@@ -15,17 +14,15 @@ ROOT = Path(__file__).parents[2]
 SECONDS = 120  # most of it is importing JAX on a busy machine
 
 
-def _run(workdirs, *arguments):
-  """The two processes' exit status and stderr."""
+def _start(workdirs, arguments, program=('train.py',)):
   with socket.socket() as s:
     s.bind(('127.0.0.1', 0))
     port = s.getsockname()[1]
-  begun = time.monotonic()
-  started = [
+  return [
     subprocess.Popen(
       [
         sys.executable,
-        'train.py',
+        *program,
         '--config=configs/quickstart.py',
         '--config.model.overrides.stages=r1_k3_s2_e1_o8',
         f'--workdir={workdir}',
@@ -42,8 +39,12 @@ def _run(workdirs, *arguments):
     )
     for index, workdir in enumerate(workdirs)
   ]
+
+
+def _run(workdirs, *arguments):
+  """The two processes' exit status and stderr."""
+  started = _start(workdirs, arguments)
   results = [process.communicate(timeout=SECONDS)[1] for process in started]
-  assert time.monotonic() - begun < SECONDS
   return [process.returncode for process in started], results
 
 
@@ -96,3 +97,29 @@ def test_what_is_wrong_in_one_is_said_by_both(tmp_path):
     ),
     f'process 1: no folder {tmp_path / "nowhere"}',
   )
+
+
+FAILS = """
+import sys, time
+import train
+from effnet_jax.training import loop, parallel
+def train_and_evaluate(config, workdir):
+  if parallel.process_index() == 1:
+    raise RuntimeError('nobody thought of this')
+  time.sleep(200)  # as in a sum over all devices
+loop.train_and_evaluate = train_and_evaluate
+sys.exit(train.main(sys.argv))
+"""
+
+
+@pytest.mark.soak
+def test_a_traceback_does_not_wait_for_the_others(tmp_path):
+  zero, one = _start([tmp_path] * 2, (), ['-c', FAILS])
+  try:
+    _, told = one.communicate(timeout=SECONDS)
+  finally:
+    zero.kill()
+    zero.communicate()
+  assert one.returncode == 1
+  assert 'RuntimeError: nobody thought of this' in told
+  assert 'Traceback' in told
