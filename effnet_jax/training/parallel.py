@@ -68,7 +68,7 @@ def initialize(
       coordinator,
       process_count,
       process_id,
-      initialization_timeout=int(seconds) + 60,
+      initialization_timeout=60,  # all have just met
     )
   except (ValueError, RuntimeError) as error:
     raise errors.UserError(
