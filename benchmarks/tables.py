@@ -10,6 +10,7 @@ from pathlib import Path
 
 import accelerator_tables
 import cpu_tables
+import experiment_tables
 import run_tables
 import summary_table
 from result_tables import read, result, table, versions
@@ -126,6 +127,14 @@ PLACES = {
     ('memory', run_tables.memory, 'memory'),
     ('remat_time', run_tables.remat_time, 'remat_time'),
     ('growth', cpu_tables.growth, 'growth'),
+  ),
+  'docs/experiments.md': (
+    ('stamps', experiment_tables.stamps, 'stamps'),
+    (
+      'fashion_regularizers',
+      experiment_tables.regularizers,
+      'fashion_regularizers',
+    ),
   ),
 }
 

@@ -25,7 +25,9 @@ What one turns (every key stands in configs/base.py):
     --config.data.flip=false                      where left is not right
     --config.data.augment=''                      no change of colour or form
 
-Measured here: nothing yet; benchmarks/stamps.py is to.
+Measured here: .866 top-1 as the mean of five folds of 283 images, 30 epochs at
+160 pixels, five minutes each on one core; a linear probe .834
+(docs/experiments.md).
 """
 
 from ml_collections import ConfigDict
