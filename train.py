@@ -30,7 +30,9 @@ _DISTRIBUTED = flags.DEFINE_bool(
 _COORDINATOR = flags.DEFINE_string(
   'coordinator', None, 'host:port of process 0, the same in every process.'
 )
-_PROCESS_COUNT = flags.DEFINE_integer('process_count', None, 'In all.')
+_PROCESS_COUNT = flags.DEFINE_integer(
+  'process_count', None, 'Processes in all.'
+)
 _PROCESS_ID = flags.DEFINE_integer('process_id', None, 'Of this one, from 0.')
 _JOIN_TIMEOUT = flags.DEFINE_integer(
   'join_timeout', 300, 'Seconds that all processes have to come.'

@@ -19,8 +19,9 @@ STALE_SECONDS = 600.0
 def take(workdir: Path, stale_seconds: float = STALE_SECONDS) -> bool:
   """Claims a work directory; False if a living process has it.
 
-  Of processes that try at once one wins: they look and write one at a time, and
-  where a file system has no locks, the file is still created by one alone.
+  Of processes that try at once one wins: they look and write one at a time.
+  Where a file system has no locks, a new claim is still one's alone (O_EXCL),
+  but a dead one's might be taken over twice.
   """
   workdir.mkdir(parents=True, exist_ok=True)
   path = workdir / _FILE
@@ -40,7 +41,8 @@ def take(workdir: Path, stale_seconds: float = STALE_SECONDS) -> bool:
 def hand_over(workdir: Path, pid: int) -> None:
   """Gives our claim to a process that we started.
 
-  It holds as long as that one lives, also if we are killed meanwhile.
+  If we are killed meanwhile, it holds on this machine as long as that one
+  lives; others see nobody `keep` it, and take it for dead when it is stale.
   """
   part = workdir / f'.{_FILE}'
   part.write_text(json.dumps(_owner(pid)))
