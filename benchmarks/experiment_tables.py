@@ -67,3 +67,43 @@ def regularizers() -> str:
     f'standard deviation of {report["variants"][0]["runs"]} seeds. '
     f'{report["machine"]["processor"]} {result("fashion_regularizers")}',
   )
+
+
+_STAGES = {
+  'teacher': 'teacher',
+  'student': 'student',
+  'second_student': 'second student',
+}
+
+
+def noisy_student(name: str = 'noisy_student') -> str:
+  """A row a stage: test top-1, the gain over the stage before, its labels."""
+  report = read(name)
+  of = {(row['stage'], row['seed']): row for row in report['rows']}
+  seeds = sorted({seed for _, seed in of})
+  rows = []
+  for line, before in zip(report['summary'], (None, *_STAGES), strict=False):
+    stage = line['stage']
+    here = [of[stage, seed] for seed in seeds if (stage, seed) in of]
+    gains = [
+      f'{100 * (row["test_top1"] - of[before, row["seed"]]["test_top1"]):+.2f}'
+      for row in here
+      if before
+    ]
+    right = [100 * row['chosen_right'] for row in here if before]
+    rows.append(
+      (
+        _STAGES[stage],
+        ', '.join(f'{100 * row["test_top1"]:.2f}' for row in here),
+        f'{line["mean"]:.2f} +- {line["standard_deviation"]:.2f}',
+        ', '.join(gains),
+        f'{statistics.fmean(right):.2f}' if right else '',
+      )
+    )
+  return table(
+    ('', 'test, by seed', 'mean +- std', 'over the one before', 'labels right'),
+    rows,
+    'Top-1 in per cent, averaged weights, 10,000 test images; labels right: of '
+    'those it was trained on, the mean of the seeds. '
+    f'{report["machine"]["processor"]} {result(name)}',
+  )

@@ -1,7 +1,8 @@
 """Networks by name: with fresh weights, published ones, or one's own."""
 
+import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from etils import epath
@@ -180,16 +181,38 @@ def spec_of_run(config: Mapping[str, Any]) -> ModelSpec:
   )
 
 
-def _read_workdir(
-  workdir: epath.Path, ema: bool
-) -> tuple[ModelSpec, dict[str, Any], tuple[str, ...] | None]:
+def config_of_run(source: str | os.PathLike) -> dict[str, Any] | None:
+  """Returns the config of a training run, None of what is none.
+
+  Its splits are those that were trained, evaluated and tested on.
+
+  Raises:
+    UserError: a run without a checkpoint.
+  """
+  workdir = _workdir(source)
+  if workdir is None:
+    return None
+  with _reported(workdir) as (checkpoints, step):
+    return checkpoints.run(step)['config']
+
+
+@contextlib.contextmanager
+def _reported(workdir: epath.Path) -> Iterator[tuple[Any, int]]:
+  """Gives the checkpoints of a run, and the step that its summary reports."""
   from effnet_jax.training import reporting
   from effnet_jax.training.checkpoint import Checkpoints
 
   with Checkpoints(workdir, writing=False) as checkpoints:
-    if checkpoints.latest() is None:
+    latest = checkpoints.latest()
+    if latest is None:
       raise errors.UserError(f'{workdir} holds no finished checkpoint yet')
-    step = reporting.finished_step(workdir) or checkpoints.latest()
+    yield checkpoints, reporting.finished_step(workdir) or latest
+
+
+def _read_workdir(
+  workdir: epath.Path, ema: bool
+) -> tuple[ModelSpec, dict[str, Any], tuple[str, ...] | None]:
+  with _reported(workdir) as (checkpoints, step):
     run = checkpoints.run(step)
     names = run.get('class_names')  # the first runs have none
     return (

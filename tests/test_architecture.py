@@ -73,6 +73,7 @@ LAYERS = (
     'evaluation.measuring',
     'evaluation.robustness',
     'evaluation.robustness_options',
+    'evaluation.run_data',
     'sweep',
     'flags',
     'arguments',

@@ -9,16 +9,19 @@ from typing import Any
 
 from effnet_jax import model_arguments
 from effnet_jax.arguments import ArgumentParser
+from effnet_jax.errors import UserError
 from effnet_jax.evaluation import (
   attacked,
   label_sets,
   robustness,
   robustness_options,
+  run_data,
 )
 from effnet_jax.evaluation.known import known_results
 from effnet_jax.evaluation.measuring import Measurement
 from effnet_jax.models.published import Result
 from effnet_jax.progress import progress
+from effnet_jax.weights.load import Weights
 
 _DESCRIPTION = """\
 Measures top-1 and top-5 accuracy with the weights' own preprocessing, every
@@ -35,6 +38,9 @@ set that TFDS has prepared as ArrayRecord:
                  imagenet_v2/threshold-0.7 and imagenet_v2/topimages
   imagenet_a     ImageNet-A, choosing among its 200 classes only
   imagenet_r     ImageNet-R, likewise
+or the data set of a training run whose directory --weights gives:
+  run            what it was tested on; --split train or eval: what it was
+                 trained and evaluated on, --split 'test[:500]': any other
 What is missing ends in the command that prepares it."""
 
 _EXAMPLES = (
@@ -45,7 +51,7 @@ examples:
     --weights hf://timm/tf_efficientnet_b0.ns_jft_in1k
   python -m effnet_jax evaluate --weights runs/mine --data photos/test
   python -m effnet_jax evaluate --model lite0 --data imagenet-a/ --restrict
-  python -m effnet_jax evaluate --weights runs/mine --data photos --attack 1
+  python -m effnet_jax evaluate --weights runs/mine --data run --attack 1
   python -m effnet_jax evaluate --model lite0 --data imagenet --corruptions
   python -m effnet_jax evaluate --weights runs/mine --data photos/test \\
     --corruptions fog,snow --severities 3 --figure corruptions.png
@@ -68,17 +74,10 @@ def evaluate(argv: list[str]) -> None:
   """Prints the accuracy, or JSON."""
   arguments = _parse(argv)
   kinds, severities = robustness_options.parsed(arguments)
-  label_sets.check_name(arguments.data)
+  if arguments.data != run_data.NAME:
+    label_sets.check_name(arguments.data)
   weights = model_arguments.read(arguments)
-  label_set = label_sets.open_label_set(
-    arguments.data,
-    weights.spec.num_classes,
-    weights.class_names,
-    split=arguments.split,
-    data_dir=arguments.data_dir,
-    limit=arguments.limit,
-    restrict=arguments.restrict,
-  )
+  label_set = _open(arguments, weights)
   begun = time.perf_counter()
   measured = (weights, label_set, arguments.batch, arguments.workers)
   measurement = Measurement(*measured)
@@ -120,6 +119,27 @@ def evaluate(argv: list[str]) -> None:
   print(json.dumps(result, indent=2) if arguments.json else _text(result))
 
 
+def _open(
+  arguments: argparse.Namespace, weights: Weights
+) -> label_sets.LabelSet:
+  place = {'split': arguments.split, 'data_dir': arguments.data_dir}
+  if arguments.data == run_data.NAME:
+    if arguments.restrict:
+      raise UserError('--restrict is for folders: a run has its own classes')
+    opened = run_data.open_run_data(
+      model_arguments.source(arguments), weights.spec.num_classes, **place
+    )
+    return label_sets.limited(opened, arguments.limit)
+  return label_sets.open_label_set(
+    arguments.data,
+    weights.spec.num_classes,
+    weights.class_names,
+    **place,
+    limit=arguments.limit,
+    restrict=arguments.restrict,
+  )
+
+
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
   parser = ArgumentParser(
     prog='python -m effnet_jax evaluate',
@@ -139,7 +159,8 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     '--data-dir',
     metavar='DIR',
     default='',
-    help="TFDS's data directory (default: TFDS's own)",
+    help="TFDS's data directory (default: TFDS's own); of a run, where its "
+    'data lie now',
   )
   add(
     '--limit',

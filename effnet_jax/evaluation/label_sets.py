@@ -100,11 +100,17 @@ def open_label_set(
   else:
     path = os.path.expanduser(data)
     opened = _open_folder(path, num_outputs, own_names, split, restrict)
-  size = len(opened.source)
+  return limited(opened, limit)
+
+
+def limited(label_set: LabelSet, limit: int | None) -> LabelSet:
+  """Returns no more than `limit` of its images, spread evenly over all."""
+  size = len(label_set.source)
   if limit is None or limit >= size:
-    return opened
+    return label_set
   chosen = [number * size // limit for number in range(limit)]
-  return dataclasses.replace(opened, source=_View(opened.source, chosen))
+  view = _View(label_set.source, chosen)
+  return dataclasses.replace(label_set, source=view)
 
 
 class _View:

