@@ -47,6 +47,8 @@ LAYERS = (
     'training.guards',
     'training.meeting',
     'training.parallel',
+    'training.lock',
+    'training.damage',
     'training.checkpoint',
     'training.reporting',
     'evaluation',

@@ -17,6 +17,7 @@ from etils import epath
 from orbax.checkpoint import checkpoint_managers
 
 from effnet_jax import errors
+from effnet_jax.training import damage, parallel
 
 METRIC = 'eval_top1_ema'
 
@@ -91,6 +92,9 @@ class Checkpoints:
           # and takes the latest step for the best.
           best_fn=score,
           cleanup_tmp_directories=writing,
+          async_options=ocp.AsyncOptions(
+            post_finalization_callback=self._finalized
+          ),
         ),
         item_handlers={
           'state': ocp.StandardCheckpointHandler(),
@@ -107,6 +111,10 @@ class Checkpoints:
         f'a checkpoint in {self.directory} could not be read '
         f'({lines[0][:200]}); remove the newest to go on from the one before'
       ) from error
+
+  def _finalized(self) -> None:
+    if parallel.process_index() == 0:
+      damage.record(self.directory)
 
   def __enter__(self) -> 'Checkpoints':
     return self
@@ -223,6 +231,11 @@ class Checkpoints:
     Returns:
       `params` and `batch_stats`, numpy arrays.
     """
+    if why := damage.problem(self.directory / str(step)):
+      raise errors.UserError(
+        f'checkpoint {step} in {self.directory} is damaged ({why}): the same '
+        'train command goes on from the one before'
+      )
     prefix = 'ema_' if ema else ''
     names = {name: prefix + name for name in ('params', 'batch_stats')}
     with self._reading(step):

@@ -1,7 +1,7 @@
 """The story of a run, in order: config and data in, checkpoints out."""
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
@@ -13,7 +13,9 @@ from effnet_jax.evaluation import accuracy
 from effnet_jax.models import macs
 from effnet_jax.training import (
   agreement,
+  damage,
   early_stopping,
+  lock,
   metrics,
   parallel,
   reporting,
@@ -50,8 +52,16 @@ def train_and_evaluate(
   """
   workdir = open_workdir(workdir)
   data = agreement.open_data(config, workdir)
+  program = build(data.config, devices)
+  with lock.held(workdir) as unlocked:
+    said = [unlocked, *damage.set_aside(workdir), data.said]
+    return _go_on(data, program, workdir, filter(None, said))
+
+
+def _go_on(
+  data: Data, program: Program, workdir: epath.Path, said: Iterable[str]
+) -> tuple[TrainState, reporting.History]:
   config = data.config
-  program = build(config, devices)
   with Checkpoints(workdir, config.checkpoint.keep) as checkpoints:
     first = checkpoints.latest() or 0
     if first > program.total_steps:
@@ -70,8 +80,8 @@ def train_and_evaluate(
       workdir, run['history'], first, parallel.process_index() == 0
     ) as report:
       report.say(describe(config, program, first))
-      if data.said:
-        report.say(data.said)
+      for line in said:
+        report.say(line)
       finished = reporting.finished_step(workdir)
       stopped = early_stopping.stopped_at(run['history'], config.early_stop)
       ended = stopped is not None or first == program.total_steps
